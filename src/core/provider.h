@@ -1,0 +1,137 @@
+/*
+ * provider.h
+ *	  Provider rules: what is different about an authorization server, as data.
+ *
+ * Rules come from providers/<name>.json (or a site's override) and are read
+ * into an OvProvider that requests and responses are built and judged with.
+ * Code here knows mechanisms, never companies.  providers/schema.json is the
+ * written form of the language.
+ */
+#ifndef OV_PROVIDER_H
+#define OV_PROVIDER_H
+
+#include "codec.h"
+#include "json.h"
+
+typedef struct OvProvider OvProvider;
+
+/* rules: the merged rule document; metadata: frozen RFC 8414 document or NULL
+ * (fills what the rules leave open); variables: flat JSON object of strings
+ * (connector params, begin params, captured values) for {name} placeholders,
+ * each checked against the rule's pattern. */
+extern OvCode ov_provider_load(OvArena *arena, const OvJson *rules, const OvJson *metadata,
+							   const OvJson *variables, const OvProvider **out, OvError *err);
+
+/* Every host[:port] a secret of this grant may be sent to (token, refresh,
+ * revocation, introspection, API), sorted, unique; and its SHA-256 over the
+ * lines joined with \n: the pinned hosts digest. */
+extern OvCode ov_provider_hosts(OvArena *arena, const OvProvider *p, const char *const **hosts,
+								int *nhosts, unsigned char digest[32], OvError *err);
+
+/* ---- requests ---- */
+typedef struct OvClient
+{
+	const char *client_id;
+	const char *client_secret;	/* NULL for public clients; a private JWK for private_key_jwt */
+} OvClient;
+
+typedef struct OvHttpRequest	/* what http.h sends */
+{
+	const char *method;
+	const char *url;
+	const char *body;			/* NULL if none */
+	size_t		body_len;
+	const char *headers[24];	/* "Name: value", NULL-terminated */
+	int			nheaders;
+} OvHttpRequest;
+
+typedef struct OvBegin
+{
+	const char *client_id, *redirect_uri, *state, *code_challenge, *nonce, *login_hint;
+	const char *const *scopes;
+	int			nscopes;
+} OvBegin;
+
+extern OvCode ov_authorization_url(OvArena *arena, const OvProvider *p, const OvBegin *b,
+								   char **url, OvError *err);
+extern bool ov_provider_uses_pkce(const OvProvider *p);
+extern bool ov_provider_can_refresh(const OvProvider *p);
+extern bool ov_provider_can_revoke(const OvProvider *p);
+extern bool ov_provider_retry_in_doubt(const OvProvider *p);	/* may the same refresh token be sent again after a crash? */
+extern const char *ov_provider_issuer(const OvProvider *p);	/* NULL if unknown */
+/* RFC 9207 section 2.4 */
+extern OvCode ov_check_iss(const OvProvider *p, const char *iss, OvError *err);
+/* verifies a signed callback (named hook) and collects the parameters to keep:
+ * captured is a flat JSON object */
+extern OvCode ov_callback_capture(OvArena *arena, const OvProvider *p, const OvClient *client,
+								  const OvParam *params, char **captured, OvError *err);
+extern OvCode ov_code_request(OvArena *arena, const OvProvider *p, const OvClient *client,
+							  const char *code, const char *redirect_uri, const char *verifier,
+							  OvHttpRequest *req, OvError *err);
+extern OvCode ov_refresh_request(OvArena *arena, const OvProvider *p, const OvClient *client,
+								 const char *refresh_token, const char *access_token,
+								 OvHttpRequest *req, OvError *err);
+/* kind: "refresh_token" or "access_token"; OV_E_NOTFOUND when the rule has no such step */
+extern OvCode ov_revoke_request(OvArena *arena, const OvProvider *p, const OvClient *client,
+								const char *kind, const char *token, OvHttpRequest *req, OvError *err);
+
+/* ---- responses ---- */
+typedef enum OvOutcome
+{
+	OV_OUT_OK,					/* tokens read */
+	OV_OUT_TRANSIENT,			/* try again: transport, 408, 429, 5xx */
+	OV_OUT_MALFORMED,			/* bounded retry; the answer made no sense */
+	OV_OUT_DEAD,				/* the grant is gone: invalid_grant and its spellings */
+	OV_OUT_MISCONFIGURED,		/* invalid_client, unauthorized_client: administrator */
+	OV_OUT_DENIED,				/* access_denied, invalid_scope and other refusals */
+	OV_OUT_UNSUPPORTED			/* revocation: unsupported_token_type, no endpoint */
+} OvOutcome;
+
+typedef struct OvHttpResponse
+{
+	int			status;			/* 0: no HTTP answer */
+	const char *transport_error;	/* NULL if an answer arrived whole */
+	bool		sent;			/* may the server have acted on it? */
+	const char *content_type;	/* NULL if none */
+	const char *retry_after;	/* raw header or NULL */
+	const char *date;			/* raw header or NULL */
+	const char *body;
+	size_t		body_len;
+} OvHttpResponse;
+
+typedef struct OvTokens
+{
+	OvOutcome	outcome;
+	const char *access_token, *refresh_token, *id_token, *token_type;	/* NULL if absent */
+	const char *const *scopes;	/* NULL: the answer did not say */
+	int			nscopes;
+	int64_t		expires_at;		/* unix seconds; 0 unknown; INT64_MAX never */
+	int64_t		refresh_expires_at;	/* 0 unknown; INT64_MAX never */
+	const char *subject;		/* provider's subject by the rule, or NULL */
+	const char *captured;		/* flat JSON object of captured fields, or NULL */
+	/* on failure */
+	const char *error;			/* provider's code, cleaned */
+	const char *error_description;	/* cleaned and cut */
+	int64_t		retry_after;	/* seconds, clamped 0..86400; -1 none */
+	char		reason[128];	/* our words */
+} OvTokens;
+
+extern void ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
+							  bool is_refresh, int64_t now, OvTokens *out);
+extern void ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
+							   OvTokens *out);
+
+/* API side: {"header_name":..,"header_value":..,"api_base":..,"headers":{..}} as JSON */
+extern OvCode ov_api_credential(OvArena *arena, const OvProvider *p, const char *access_token,
+								const char *token_type, char **json, OvError *err);
+
+/* ---- discovery (RFC 8414, OIDC Discovery) ---- */
+/* URLs to try in order for an issuer */
+extern OvCode ov_discovery_urls(OvArena *arena, const char *issuer, bool allow_http_loopback,
+								char *urls[3], int *n, OvError *err);
+/* Checks the document for the issuer (code point equality) and reduces it to
+ * the members we use, as JSON text */
+extern OvCode ov_discovery_response(OvArena *arena, const char *issuer, const OvHttpResponse *resp,
+									bool allow_http_loopback, char **metadata, OvError *err);
+
+#endif							/* OV_PROVIDER_H */

@@ -1,0 +1,70 @@
+/*
+ * vaultfile.h
+ *	  The vault file: platform keyring, identity source, issuers, hosts.
+ *
+ * JSON, outside PGDATA, 0600 owned by the reader or 0640 root with the
+ * reader's group.  Held in the key worker only (and in the oauth-vault-keyring
+ * tool).  {
+ *	 "vault": "name", "instance": "id", "peers": ["id"...],
+ *	 "keyring": { "active": 1, "versions": [ {"version":1,"key":"<base64url 32 bytes>",
+ *				   "state":"active|decrypt","created":"..."} ] },
+ *	 "identity": { "source": "assertion|authenticated|role", "leeway": 30,
+ *		"issuers": [ {"issuer": "...", "audience": "...", "tenant": "" |
+ *			"tenant_claim": "tid", "tenants": ["a"], "subject_claim": "sub",
+ *			"single_use": false, "max_age": 3600, "jwks": {"keys":[...]} } ] },
+ *	 "allowed_hosts": ["idp.example:8443"],		  hosts a secret may go to, beside the built-in catalogue
+ *	 "allowed_networks": ["127.0.0.0/8"]		  addresses exempt from the private-address refusal
+ * }
+ */
+#ifndef OV_VAULTFILE_H
+#define OV_VAULTFILE_H
+
+#include "jwt.h"
+#include "record.h"
+
+typedef enum OvIdentitySource
+{
+	OV_ID_ASSERTION, OV_ID_AUTHENTICATED, OV_ID_ROLE
+} OvIdentitySource;
+
+typedef struct OvVaultFile OvVaultFile;
+
+/* path checks (mode, owner, not below forbidden_dir which may be NULL), then parse */
+extern OvCode ov_vaultfile_load(const char *path, const char *forbidden_dir,
+								OvVaultFile **out, OvError *err);
+extern void ov_vaultfile_free(OvVaultFile *vf);		/* cleanses */
+extern OvIdentitySource ov_vaultfile_source(const OvVaultFile *vf);
+/* {"vault":..,"instance":..,"peers":[],"identity_source":"assertion","active_version":1,
+ *	"versions":[{"version":1,"fingerprint":"hex16","state":..}],"allowed_hosts":[],"allowed_networks":[],
+ *	"issuers":[{"issuer":..,"audience":..,"keys":n}]}: nothing secret */
+extern char *ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf);
+extern int	ov_vaultfile_active_version(const OvVaultFile *vf);
+
+/* Wrap and unwrap a vault_key with a platform version.  The wrap is a record
+ * (record.h) whose key id is the platform version and whose AAD has purpose
+ * user_key / connector_key / audit_key, tenant, user and, as token_generation,
+ * the vault_key row's id. */
+extern OvCode ov_vaultfile_wrap(const OvVaultFile *vf, int version, const OvAad *aad,
+								const unsigned char key[OV_KEY_LEN],
+								unsigned char *out, size_t *outlen, OvError *err);
+/* OV_E_NOTFOUND: the version is not in the ring; OV_E_AUTH: wrong key or moved */
+extern OvCode ov_vaultfile_unwrap(const OvVaultFile *vf, const OvAad *aad,
+								  const unsigned char *wrapped, size_t len,
+								  unsigned char key[OV_KEY_LEN], OvError *err);
+
+typedef struct OvIdentity
+{
+	const char *tenant;
+	const char *user_id;		/* sub, byte for byte, 1-255 bytes, no NUL */
+	const char *actor;			/* "act" claim as JSON text, or NULL (RFC 8693 section 4.1) */
+	const char *issuer;
+	const char *jti;			/* or NULL */
+	int64_t		expires_at;		/* unix seconds, leeway not included */
+	bool		single_use;
+} OvIdentity;
+
+/* RFC 7519 claims against the pinned issuers; now in unix seconds */
+extern OvCode ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size_t len,
+								  int64_t now, OvIdentity *identity, OvError *err);
+
+#endif							/* OV_VAULTFILE_H */

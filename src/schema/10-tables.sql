@@ -1,0 +1,212 @@
+/*
+ * Tables.  Everything is owned by oauth_vault_owner; row-level security is
+ * forced on whatever holds a person's rows (30-security.sql).
+ *
+ * COLLATE "C": identities are compared byte for byte.
+ */
+CREATE TABLE oauth_vault.home (
+	singleton			boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	vault_id			uuid NOT NULL,
+	system_identifier	bigint NOT NULL,
+	timeline			integer NOT NULL,
+	database_oid		oid NOT NULL,
+	instance			text NOT NULL,
+	claimed_at			timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE SEQUENCE oauth_vault.vault_key_id AS bigint;
+CREATE TABLE oauth_vault.vault_key (
+	key_id				bigint PRIMARY KEY,
+	kind				text NOT NULL CHECK (kind IN ('user', 'connector', 'audit')),
+	tenant				text COLLATE "C" NOT NULL DEFAULT '',
+	user_id				text COLLATE "C" NOT NULL DEFAULT '',
+	connector_id		uuid,
+	version				integer NOT NULL DEFAULT 1,	-- of the key, per owner
+	platform_version	integer NOT NULL,
+	wrapped				bytea NOT NULL,
+	created_at			timestamptz NOT NULL DEFAULT now(),
+	destroyed_at		timestamptz
+);
+CREATE UNIQUE INDEX vault_key_user ON oauth_vault.vault_key (tenant, user_id, version) WHERE kind = 'user';
+CREATE UNIQUE INDEX vault_key_connector ON oauth_vault.vault_key (connector_id, version) WHERE kind = 'connector';
+
+CREATE TABLE oauth_vault.provider_builtin (
+	name				text COLLATE "C" PRIMARY KEY,
+	rules				jsonb NOT NULL
+);
+CREATE TABLE oauth_vault.provider_site (
+	name				text COLLATE "C" PRIMARY KEY,
+	rules				jsonb NOT NULL,		-- merged over the built-in document of the same name (RFC 7396)
+	changed_at			timestamptz NOT NULL DEFAULT now(),
+	changed_by			text NOT NULL DEFAULT session_user
+);
+
+CREATE TABLE oauth_vault.connector (
+	connector_id		uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	name				text COLLATE "C" NOT NULL UNIQUE,
+	provider			text COLLATE "C" NOT NULL,
+	client_id			text NOT NULL,
+	client_secret		bytea,				-- record, purpose client_secret, under the connector key
+	previous_secret		bytea,				-- still tried during an overlap
+	secret_generation	bigint NOT NULL DEFAULT 1,
+	previous_generation	bigint,
+	key_id				bigint NOT NULL,
+	redirect_uris		text[] NOT NULL,	-- first one is the default
+	default_scopes		text[] NOT NULL DEFAULT '{}',
+	max_scopes			text[],				-- NULL: no ceiling beyond the provider's
+	params				jsonb NOT NULL DEFAULT '{}',	-- values of the rules' {variables}
+	issuer				text,
+	metadata			jsonb,				-- frozen discovery document
+	refresh_policy		text NOT NULL DEFAULT 'recent' CHECK (refresh_policy IN ('eager', 'recent', 'lazy')),
+	status				text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'dropped')),
+	status_reason		text,
+	status_since		timestamptz NOT NULL DEFAULT now(),
+	created_at			timestamptz NOT NULL DEFAULT now(),
+	created_by			text NOT NULL DEFAULT session_user
+);
+
+CREATE TABLE oauth_vault.scope_policy (
+	connector_id		uuid NOT NULL REFERENCES oauth_vault.connector ON DELETE CASCADE,
+	tenant				text COLLATE "C" NOT NULL,
+	user_id				text COLLATE "C",	-- NULL: everybody of the tenant
+	allowed				text[] NOT NULL,
+	default_scopes		text[],
+	own_limit			boolean NOT NULL DEFAULT false,	-- the person's own ceiling (oauth_set_my_limit)
+	changed_at			timestamptz NOT NULL DEFAULT now(),
+	UNIQUE NULLS NOT DISTINCT (connector_id, tenant, user_id, own_limit)
+);
+
+/* One pending authorization; written by the network worker only. */
+CREATE TABLE oauth_vault.flow (
+	flow_id				uuid PRIMARY KEY,
+	state_hash			bytea NOT NULL UNIQUE,	-- SHA-256 of the state
+	tenant				text COLLATE "C" NOT NULL,
+	user_id				text COLLATE "C" NOT NULL,
+	actor				jsonb,
+	connector_id		uuid NOT NULL REFERENCES oauth_vault.connector ON DELETE CASCADE,
+	account				text COLLATE "C" NOT NULL DEFAULT '',
+	redirect_uri		text NOT NULL,
+	requested_scopes	text[] NOT NULL DEFAULT '{}',
+	params				jsonb NOT NULL DEFAULT '{}',
+	return_to			text,
+	issuer				text,
+	verifier			bytea,				-- record, purpose pkce_verifier, under the connector key
+	nonce				text,
+	hosts_digest		bytea NOT NULL,
+	created_at			timestamptz NOT NULL DEFAULT now(),
+	expires_at			timestamptz NOT NULL,
+	consumed_at			timestamptz			-- set and committed before the code is sent
+);
+CREATE INDEX flow_person ON oauth_vault.flow (tenant, user_id);
+CREATE INDEX flow_expiry ON oauth_vault.flow (expires_at);
+
+/* One person's grant at one connector. Token columns are written by the network worker only. */
+CREATE TABLE oauth_vault.connection (
+	connection_id		uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	tenant				text COLLATE "C" NOT NULL,
+	user_id				text COLLATE "C" NOT NULL,
+	connector_id		uuid NOT NULL REFERENCES oauth_vault.connector,
+	account				text COLLATE "C" NOT NULL DEFAULT '',
+	status				text NOT NULL CHECK (status IN ('active', 'refreshing', 'reauth_required', 'revoking', 'revoked', 'held')),
+	status_reason		text,
+	status_detail		jsonb,
+	status_since		timestamptz NOT NULL DEFAULT now(),
+	key_id				bigint NOT NULL,
+	token_generation	bigint NOT NULL,
+	decision_epoch		bigint NOT NULL DEFAULT 0,
+	hosts_digest		bytea NOT NULL,
+	expires_at			timestamptz,		-- NULL unknown, infinity never
+	refresh_at			timestamptz,		-- when the worker is to act next; NULL: not scheduled
+	attempts			integer NOT NULL DEFAULT 0,
+	issued_at			timestamptz NOT NULL DEFAULT now(),
+	refresh_expires_at	timestamptz,
+	last_error			text,
+	token_type			text NOT NULL DEFAULT 'Bearer',
+	requested_scopes	text[] NOT NULL DEFAULT '{}',
+	scopes				text[] NOT NULL DEFAULT '{}',
+	provider_subject	text,
+	metadata			jsonb NOT NULL DEFAULT '{}',	-- captured fields, variables of the rules
+	consented_at		timestamptz NOT NULL DEFAULT now(),
+	last_used_at		timestamptz,
+	created_at			timestamptz NOT NULL DEFAULT now(),
+	access_token		bytea,
+	refresh_token		bytea,
+	id_token			bytea,
+	UNIQUE (tenant, user_id, connector_id, account)
+);
+CREATE INDEX connection_due ON oauth_vault.connection (refresh_at)
+	WHERE status IN ('active', 'refreshing') AND refresh_at IS NOT NULL;
+
+/* Claimed refreshes: committed before the request leaves. Network worker only. */
+CREATE TABLE oauth_vault.intent (
+	connection_id		uuid PRIMARY KEY,
+	token_generation	bigint NOT NULL,
+	decision_epoch		bigint NOT NULL,
+	started_at			timestamptz NOT NULL DEFAULT now(),
+	in_doubt			boolean NOT NULL DEFAULT false,
+	tries				integer NOT NULL DEFAULT 1
+);
+
+/* Results whose connection row was locked; insert-only, applied when the lock goes. */
+CREATE TABLE oauth_vault.grant_inbox (
+	inbox_id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	connection_id		uuid NOT NULL,
+	token_generation	bigint NOT NULL,	-- of the intent; the sealed records are for the next one
+	decision_epoch		bigint NOT NULL,
+	outcome				text NOT NULL,
+	detail				jsonb NOT NULL DEFAULT '{}',
+	access_token		bytea,
+	refresh_token		bytea,
+	id_token			bytea,
+	received_at			timestamptz NOT NULL DEFAULT now()
+);
+
+/* Outbox of provider revocations: inserted by the decision, worked off after its commit. */
+CREATE TABLE oauth_vault.revocation (
+	revocation_id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	connection_id		uuid NOT NULL,
+	tenant				text COLLATE "C" NOT NULL,
+	user_id				text COLLATE "C" NOT NULL,
+	connector_id		uuid NOT NULL,
+	key_id				bigint NOT NULL,
+	token_generation	bigint NOT NULL,
+	hosts_digest		bytea NOT NULL,
+	metadata			jsonb NOT NULL DEFAULT '{}',
+	access_token		bytea,				-- the connection's records, moved here as they were
+	refresh_token		bytea,
+	state				text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'confirmed', 'unsupported', 'failed')),
+	attempts			integer NOT NULL DEFAULT 0,
+	next_attempt_at		timestamptz NOT NULL DEFAULT now(),
+	outcome				text,
+	residual_until		timestamptz,
+	requested_at		timestamptz NOT NULL DEFAULT now(),
+	settled_at			timestamptz
+);
+CREATE INDEX revocation_due ON oauth_vault.revocation (next_attempt_at) WHERE state = 'queued';
+CREATE INDEX revocation_connection ON oauth_vault.revocation (connection_id);
+
+/* Written by the audit writer only. */
+CREATE TABLE oauth_vault.audit (
+	audit_id			bigint PRIMARY KEY,
+	at					timestamptz NOT NULL,
+	event				text NOT NULL,
+	outcome				text NOT NULL,
+	tenant				text COLLATE "C",
+	user_id				text COLLATE "C",
+	actor				jsonb,
+	purpose				text,
+	connector			text COLLATE "C",
+	connection_id		uuid,
+	account				text COLLATE "C",
+	scopes				text[],
+	database_role		text,
+	session_user_name	text,
+	client_address		inet,
+	application_name	text,
+	assertion_jti		text,
+	token_fingerprint	bytea,
+	reason				text,
+	detail				jsonb
+);
+CREATE INDEX audit_at ON oauth_vault.audit (at);
+CREATE INDEX audit_person ON oauth_vault.audit (tenant, user_id, at);
