@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# run.sh demo|check|unit: set up what is missing, then run as an ordinary user.
+#
+# Works on a copy of the tree in a directory of its own, against a private copy
+# of the PostgreSQL installation, so that neither the checkout nor /usr changes;
+# everything is removed at the end.  KEEP=1 keeps the directory.
+set -euo pipefail
+
+what=${1:?usage: run.sh demo|check|unit}
+top=$(cd "$(dirname "$0")/.." && pwd)
+pgversion=${PGVERSION:-15}
+
+say() { printf '== %s\n' "$*"; }
+
+#
+# Packages.  A list of Debian packages beside the file each one is known by.
+#
+missing=()
+need() { [ -e "$2" ] || missing+=("$1"); }
+need gcc /usr/bin/gcc
+need make /usr/bin/make
+need openssl /usr/bin/openssl
+need libssl-dev /usr/include/openssl/evp.h
+need libcurl4-openssl-dev "/usr/include/$(uname -m)-linux-gnu/curl/curl.h"
+need "postgresql-$pgversion" "/usr/lib/postgresql/$pgversion/bin/postgres"
+need "postgresql-server-dev-$pgversion" "/usr/lib/postgresql/$pgversion/lib/pgxs/src/makefiles/pgxs.mk"
+need libipc-run-perl /usr/share/perl5/IPC/Run.pm
+command -v npm >/dev/null || missing+=(npm)
+command -v node >/dev/null || missing+=(nodejs)
+if [ "$what" = check ]; then
+	need python3-psycopg /usr/lib/python3/dist-packages/psycopg
+	need chromium /usr/bin/chromium
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+	if [ "$(id -u)" != 0 ]; then
+		echo "these Debian packages are missing; install them or run as root: ${missing[*]}" >&2
+		exit 1
+	fi
+	say "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	# No cluster or service may start by itself on this machine.
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e $policy ]; then
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod +x $policy
+		trap 'rm -f $policy' EXIT
+	fi
+	apt-get -o DPkg::Lock::Timeout=900 update -qq
+	apt-get -o DPkg::Lock::Timeout=900 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	if [ -e $policy ] && grep -q 'exit 101' $policy; then rm -f $policy; fi
+	trap - EXIT
+fi
+
+#
+# A working directory that an ordinary user owns: PostgreSQL refuses root.
+#
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/oauth_vault.XXXXXX")
+chmod 755 "$work"
+finish() {
+	status=$?
+	if [ "${KEEP:-0}" = 1 ]; then
+		echo "kept: $work"
+	else
+		rm -rf "$work"
+	fi
+	exit $status
+}
+trap finish EXIT
+mkdir "$work/tree" "$work/tmp"
+tar -C "$top" --exclude=.git --exclude=node_modules --exclude='*.o' --exclude='*.so' --exclude=test/unit/build -cf - . |
+	tar -C "$work/tree" -xf -
+
+as_user=()
+if [ "$(id -u)" = 0 ]; then
+	user=postgres
+	chown -R "$user:" "$work"
+	as_user=(runuser -u "$user" --)
+fi
+
+# exec keeps no parent shell between us and the run; stdin closed: no terminal.
+"${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
+	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
+	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} \
+	bash "$work/tree/test/steps.sh" "$what" </dev/null

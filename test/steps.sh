@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# steps.sh demo|check|unit: the run itself, as an ordinary user in $WORK/tree.
+set -euo pipefail
+
+what=$1
+cd "$WORK/tree"
+tree=$PWD
+pgbin=/usr/lib/postgresql/$PGVERSION/bin
+started=$SECONDS
+failed=()
+
+say() { printf '== %s\n' "$*"; }
+
+# suite NAME COMMAND...: run, print its time, remember a failure and go on
+suite() {
+	local name=$1 t=$SECONDS
+	shift
+	say "$name"
+	if "$@"; then
+		say "$name: ok, $((SECONDS - t)) s"
+	else
+		say "$name: FAILED, $((SECONDS - t)) s"
+		failed+=("$name")
+	fi
+}
+
+#
+# A private PostgreSQL: a server finds lib and share relative to its binary, so
+# a copy under $WORK can have the extension installed without touching /usr.
+#
+private_postgres() {
+	mkdir -p "$WORK/pg/usr/lib/postgresql" "$WORK/pg/usr/share/postgresql"
+	cp -a "/usr/lib/postgresql/$PGVERSION" "$WORK/pg/usr/lib/postgresql/"
+	cp -aL "/usr/share/postgresql/$PGVERSION" "$WORK/pg/usr/share/postgresql/"
+	rm -rf "$WORK/pg/usr/lib/postgresql/$PGVERSION/lib/bitcode"
+}
+
+build() {
+	make -f Makefile -s -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no >"$WORK/tmp/build.log" 2>&1 &&
+		make -f Makefile -s install PG_CONFIG="$pgbin/pg_config" with_llvm=no DESTDIR="$WORK/pg" \
+			>>"$WORK/tmp/build.log" 2>&1 || { cat "$WORK/tmp/build.log"; return 1; }
+}
+
+# Node 20 is what the authorization server needs; Debian 12 ships 18.
+node_modules() {
+	if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+		(cd "$WORK/tmp" && npm install --no-audit --no-fund --silent --prefix "$WORK/node" node@20)
+		export PATH="$WORK/node/node_modules/.bin:$WORK/node/node_modules/node/bin:$PATH"
+	fi
+	(cd test/idp && npm ci --no-audit --no-fund --silent --ignore-scripts)
+}
+
+unit() {
+	make -s -C test/unit check
+}
+
+# pg_regress against a throwaway cluster with identity source "role"
+regress() {
+	local data=$WORK/regress rc=0
+	"$pgprivate/initdb" -D "$data" -A trust -U postgres --no-sync >/dev/null
+	"$pgprivate/oauth-vault-keyring" init --file "$WORK/regress.vault" --vault regress --source role
+	cat >>"$data/postgresql.conf" <<-CONF
+		shared_preload_libraries = 'oauth_vault'
+		oauth_vault.vault_file = '$WORK/regress.vault'
+		listen_addresses = ''
+		unix_socket_directories = '$WORK/tmp'
+		port = 5499
+		max_worker_processes = 24
+		fsync = off
+	CONF
+	"$pgprivate/pg_ctl" -D "$data" -l "$WORK/regress.log" -w start >/dev/null
+	PGHOST=$WORK/tmp PGPORT=5499 PGUSER=postgres "$pgxs/../../src/test/regress/pg_regress" \
+		--bindir="$pgprivate" --inputdir="$tree" --outputdir="$WORK/tmp" \
+		--dbname=regress_oauth_vault $(cd sql && ls *.sql | sed 's/\.sql$//') || rc=1
+	[ $rc = 0 ] || { cat "$WORK/tmp/regression.diffs" || true; tail -n 50 "$WORK/regress.log"; }
+	"$pgprivate/pg_ctl" -D "$data" -m immediate -w stop >/dev/null
+	return $rc
+}
+
+tap() {
+	PG_REGRESS="$pgxs/../../src/test/regress/pg_regress" \
+		PERL5LIB="$pgxs/../../src/test/perl:$tree/test/lib" \
+		TESTDATADIR="$WORK/tmp/tap" TESTLOGDIR="$WORK/tmp/log" TESTDIR="$WORK/tmp/tap" \
+		enable_injection_points=no PG_TEST_TIMEOUT_DEFAULT=60 \
+		prove --timer "$@"
+}
+
+pgprivate=$WORK/pg/usr/lib/postgresql/$PGVERSION/bin
+pgxs=/usr/lib/postgresql/$PGVERSION/lib/pgxs/src/makefiles
+export PATH="$pgprivate:$PATH" OV_TREE="$tree"
+
+if [ "$what" = unit ]; then
+	suite unit unit
+else
+	suite "private PostgreSQL $PGVERSION" private_postgres
+	suite build build
+	suite "node modules" node_modules
+	[ ${#failed[@]} = 0 ] || exit 1
+	case $what in
+		demo)
+			bash examples/demo.sh
+			exit
+			;;
+		check)
+			suite unit unit
+			suite regress regress
+			suite tap tap ${TESTS:-test/t/*.pl}
+			;;
+	esac
+fi
+
+say "total: $((SECONDS - started)) s"
+if [ ${#failed[@]} -gt 0 ]; then
+	say "failed: ${failed[*]}"
+	exit 1
+fi
+say "all passed"
