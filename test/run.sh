@@ -29,6 +29,8 @@ command -v npm >/dev/null || missing+=(npm)
 command -v node >/dev/null || missing+=(nodejs)
 if [ "$what" = check ]; then
 	need python3-psycopg /usr/lib/python3/dist-packages/psycopg
+	need pgbouncer /usr/sbin/pgbouncer
+	need python3-jwt /usr/lib/python3/dist-packages/jwt
 	need chromium /usr/bin/chromium
 fi
 if [ ${#missing[@]} -gt 0 ]; then
