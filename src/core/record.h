@@ -57,6 +57,13 @@ extern OvCode ov_record_seal(const unsigned char subkey[OV_KEY_LEN], const OvAad
 extern OvCode ov_record_open(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 							 const unsigned char *record, size_t len,
 							 unsigned char *out, size_t *outlen, OvError *err);
+/* for known-answer tests: salt and iv given */
+extern OvCode ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
+								  const unsigned char salt[32], const unsigned char iv[12],
+								  const void *plain, size_t len,
+								  unsigned char *out, size_t *outlen, OvError *err);
+extern const char *ov_purpose_name(OvPurpose purpose);
+extern bool ov_purpose_parse(const char *name, OvPurpose *purpose);
 extern bool ov_record_key_id(const unsigned char *record, size_t len, uint64_t *key_id);
 
 #endif							/* OV_RECORD_H */

@@ -1,0 +1,232 @@
+/*
+ * arena.c
+ *	  Bump allocation with cleansing, growing strings, error records.
+ *
+ * An arena is a chain of malloc'd blocks.  Nothing is freed or moved before
+ * ov_arena_free(), which cleanses every block: a string that grows leaves its
+ * old copy behind in the arena, where it is cleansed with the rest.
+ */
+#include "core/arena.h"
+
+#include <openssl/crypto.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_SIZE (16 * 1024)
+#define ALIGN(n) (((n) + 15) & ~(size_t) 15)
+
+typedef struct Block
+{
+	struct Block *next;
+	size_t		size;			/* of data */
+	size_t		used;
+	_Alignas(16) unsigned char data[];
+} Block;
+
+struct OvArena
+{
+	Block	   *blocks;
+	bool		failed;
+};
+
+/* Handed out when memory is gone, so that callers need no check at each step. */
+static _Thread_local _Alignas(16) unsigned char scratch[4096];
+
+OvArena *
+ov_arena_new(void)
+{
+	OvArena    *arena = calloc(1, sizeof(OvArena));
+
+	/* The first allocation a process cannot do without is this one. */
+	if (arena == NULL)
+		abort();
+	return arena;
+}
+
+void *
+ov_arena_alloc(OvArena *arena, size_t size)
+{
+	size_t		need = ALIGN(size ? size : 1);
+	Block	   *block = arena->blocks;
+	void	   *p;
+
+	if (need < size)
+		arena->failed = true;
+	if (!arena->failed && (block == NULL || block->size - block->used < need))
+	{
+		size_t		bytes = need > BLOCK_SIZE / 4 ? need : BLOCK_SIZE;
+
+		block = calloc(1, sizeof(Block) + bytes);
+		if (block == NULL)
+			arena->failed = true;
+		else
+		{
+			block->size = bytes;
+			block->next = arena->blocks;
+			arena->blocks = block;
+		}
+	}
+	if (arena->failed)
+	{
+		/* A caller that asked for more than scratch holds must not overrun it. */
+		if (size > sizeof(scratch))
+			abort();
+		memset(scratch, 0, sizeof(scratch));
+		return scratch;
+	}
+	p = block->data + block->used;
+	block->used += need;
+	return p;
+}
+
+char *
+ov_arena_strndup(OvArena *arena, const char *s, size_t len)
+{
+	char	   *copy = ov_arena_alloc(arena, len + 1);
+
+	if (len > 0)
+		memcpy(copy, s, len);
+	return copy;
+}
+
+char *
+ov_arena_strdup(OvArena *arena, const char *s)
+{
+	return s == NULL ? NULL : ov_arena_strndup(arena, s, strlen(s));
+}
+
+char *
+ov_arena_printf(OvArena *arena, const char *fmt,...)
+{
+	va_list		args;
+	int			len;
+	char	   *out;
+
+	va_start(args, fmt);
+	len = vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+	if (len < 0)
+		return ov_arena_alloc(arena, 1);
+	out = ov_arena_alloc(arena, (size_t) len + 1);
+	va_start(args, fmt);
+	vsnprintf(out, (size_t) len + 1, fmt, args);
+	va_end(args);
+	return out;
+}
+
+bool
+ov_arena_failed(const OvArena *arena)
+{
+	return arena->failed;
+}
+
+void
+ov_arena_free(OvArena *arena)
+{
+	Block	   *block;
+
+	if (arena == NULL)
+		return;
+	block = arena->blocks;
+	while (block != NULL)
+	{
+		Block	   *next = block->next;
+
+		OPENSSL_cleanse(block->data, block->used);
+		free(block);
+		block = next;
+	}
+	if (arena->failed)
+		OPENSSL_cleanse(scratch, sizeof(scratch));
+	free(arena);
+}
+
+void
+ov_str_init(OvStr *s, OvArena *arena)
+{
+	s->arena = arena;
+	s->cap = 128;
+	s->data = ov_arena_alloc(arena, s->cap);
+	s->len = 0;
+}
+
+void
+ov_str_add(OvStr *s, const char *data, size_t len)
+{
+	if (s->cap - s->len <= len)
+	{
+		size_t		cap = s->cap * 2;
+		char	   *bigger;
+
+		while (cap - s->len <= len)
+			cap *= 2;
+		bigger = ov_arena_alloc(s->arena, cap);
+		if (s->arena->failed)
+		{
+			s->data = bigger;
+			s->len = 0;
+			s->cap = sizeof(scratch);
+			if (len >= s->cap)
+				return;
+		}
+		else
+		{
+			memcpy(bigger, s->data, s->len);
+			s->data = bigger;
+			s->cap = cap;
+		}
+	}
+	if (len > 0)
+		memcpy(s->data + s->len, data, len);
+	s->len += len;
+	s->data[s->len] = '\0';
+}
+
+void
+ov_str_puts(OvStr *s, const char *z)
+{
+	ov_str_add(s, z, strlen(z));
+}
+
+void
+ov_str_putc(OvStr *s, char c)
+{
+	ov_str_add(s, &c, 1);
+}
+
+void
+ov_str_printf(OvStr *s, const char *fmt,...)
+{
+	va_list		args;
+	int			len;
+	char	   *text;
+
+	va_start(args, fmt);
+	len = vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+	if (len < 0)
+		return;
+	text = ov_arena_alloc(s->arena, (size_t) len + 1);
+	va_start(args, fmt);
+	vsnprintf(text, (size_t) len + 1, fmt, args);
+	va_end(args);
+	ov_str_add(s, text, (size_t) len);
+}
+
+OvCode
+ov_fail(OvError *err, OvCode code, const char *fmt,...)
+{
+	if (err != NULL)
+	{
+		va_list		args;
+
+		memset(err, 0, sizeof(*err));
+		err->code = code;
+		va_start(args, fmt);
+		vsnprintf(err->message, sizeof(err->message), fmt, args);
+		va_end(args);
+	}
+	return code;
+}
