@@ -1,0 +1,575 @@
+/*
+ * vaultfile.c
+ *	  The vault file: who may read it, what is in it, what is done with it.
+ *
+ * Platform keys live in pages of their own: locked where allowed, left out of
+ * core dumps, cleansed on free.  The text of the file and its parse tree are
+ * cleansed as soon as the keys are taken out.
+ */
+#include "core/vaultfile.h"
+#include "core/codec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_FILE (1024 * 1024)
+#define MAX_VERSIONS 64
+#define MAX_ISSUERS 32
+
+typedef struct Version
+{
+	int			version;
+	bool		active;
+	unsigned char key[OV_KEY_LEN];
+} Version;
+
+typedef struct Issuer
+{
+	const char *issuer;
+	const char *audience;
+	const char *tenant;			/* NULL: by claim */
+	const char *tenant_claim;
+	const OvJson *tenants;		/* array of allowed tenants */
+	const char *subject_claim;
+	bool		single_use;
+	int64_t		max_age;
+	OvJwks	   *keys;
+} Issuer;
+
+struct OvVaultFile
+{
+	OvArena    *arena;			/* everything but the keys; no secret */
+	const char *vault;
+	const char *instance;
+	const OvJson *peers;
+	const OvJson *allowed_hosts;
+	const OvJson *allowed_networks;
+	OvIdentitySource source;
+	int64_t		leeway;
+	int			nissuers;
+	Issuer		issuers[MAX_ISSUERS];
+	int			nversions;
+	Version    *versions;		/* MAX_VERSIONS of them in their own mapping */
+};
+
+#define KEY_AREA (MAX_VERSIONS * sizeof(Version))
+
+/* PostgreSQL's rule for ssl_key_file, and never where a base backup takes it along */
+static OvCode
+check_path(const char *path, const char *forbidden_dir, int *fd, OvError *err)
+{
+	struct stat st;
+	char		real[PATH_MAX],
+				dir[PATH_MAX];
+	size_t		n;
+
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (*fd < 0)
+		return ov_fail(err, OV_E_IO, "could not open vault file \"%s\": %s", path, strerror(errno));
+	if (fstat(*fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" is not a regular file", path);
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" must be owned by the server's user or root", path);
+	if ((st.st_uid == geteuid() && (st.st_mode & 077) != 0 && !(st.st_uid == 0 && (st.st_mode & 037) == 0)) ||
+		(st.st_uid == 0 && (st.st_mode & 037) != 0))
+	{
+		ov_fail(err, OV_E_CONFIG, "vault file \"%s\" has group or world access", path);
+		strcpy(err->detail, "Permissions should be u=rw (0600) or less if owned by the server's user, or u=rw,g=r (0640) or less if owned by root.");
+		return OV_E_CONFIG;
+	}
+	if (forbidden_dir != NULL && realpath(path, real) != NULL && realpath(forbidden_dir, dir) != NULL)
+	{
+		n = strlen(dir);
+		if (strncmp(real, dir, n) == 0 && (real[n] == '/' || real[n] == '\0'))
+			return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" is below the data directory", path);
+	}
+	if (st.st_size > MAX_FILE)
+		return ov_fail(err, OV_E_LIMIT, "vault file \"%s\" is too large", path);
+	return OV_OK;
+}
+
+static OvCode
+read_file(int fd, OvArena *arena, char **text, size_t *len, OvError *err)
+{
+	char	   *buf = ov_arena_alloc(arena, MAX_FILE + 1);
+	size_t		n = 0;
+
+	for (;;)
+	{
+		ssize_t		got = read(fd, buf + n, MAX_FILE + 1 - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return ov_fail(err, OV_E_IO, "could not read vault file: %s", strerror(errno));
+		if (got == 0)
+			break;
+		n += (size_t) got;
+		if (n > MAX_FILE)
+			return ov_fail(err, OV_E_LIMIT, "vault file is too large");
+	}
+	*text = buf;
+	*len = n;
+	return OV_OK;
+}
+
+static OvCode
+load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, OvError *err)
+{
+	const OvJson *versions = ov_json_get(keyring, "versions");
+	int64_t		active;
+
+	if (!ov_json_int64(ov_json_get(keyring, "active"), false, &active) ||
+		versions == NULL || versions->type != OV_JSON_ARRAY ||
+		versions->count == 0 || versions->count > MAX_VERSIONS)
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"keyring\" needs \"active\" and \"versions\"");
+	for (const OvJson *v = versions->child; v != NULL; v = v->next)
+	{
+		const char *key = ov_json_get_string(v, "key");
+		int64_t		number;
+		unsigned char *raw;
+		size_t		len;
+
+		if (!ov_json_int64(ov_json_get(v, "version"), false, &number) || number < 1 || number > INT32_MAX ||
+			key == NULL || ov_b64url_decode(secret, key, strlen(key), &raw, &len) != OV_OK || len != OV_KEY_LEN)
+			return ov_fail(err, OV_E_CONFIG, "vault file: a key version is malformed");
+		for (int i = 0; i < vf->nversions; i++)
+			if (vf->versions[i].version == number)
+				return ov_fail(err, OV_E_CONFIG, "vault file: key version %d is given twice", (int) number);
+		vf->versions[vf->nversions].version = (int) number;
+		vf->versions[vf->nversions].active = number == active;
+		memcpy(vf->versions[vf->nversions].key, raw, OV_KEY_LEN);
+		vf->nversions++;
+	}
+	if (ov_vaultfile_active_version(vf) == 0)
+		return ov_fail(err, OV_E_CONFIG, "vault file: the active key version %d is not in the ring", (int) active);
+	return OV_OK;
+}
+
+static bool
+string_array(const OvJson *v)
+{
+	if (v == NULL)
+		return true;
+	if (v->type != OV_JSON_ARRAY)
+		return false;
+	for (const OvJson *c = v->child; c != NULL; c = c->next)
+		if (c->type != OV_JSON_STRING)
+			return false;
+	return true;
+}
+
+static bool
+array_has(const OvJson *array, const char *s)
+{
+	for (const OvJson *c = array ? array->child : NULL; c != NULL; c = c->next)
+		if (strcmp(c->str, s) == 0)
+			return true;
+	return false;
+}
+
+static bool
+may_yield(const Issuer *i, const char *tenant)
+{
+	return i->tenant != NULL ? strcmp(i->tenant, tenant) == 0 : array_has(i->tenants, tenant);
+}
+
+/* No two issuers may yield the same tenant: one could impersonate the other's people. */
+static bool
+tenants_overlap(const Issuer *a, const Issuer *b)
+{
+	if (a->tenant != NULL)
+		return may_yield(b, a->tenant);
+	for (const OvJson *t = a->tenants->child; t != NULL; t = t->next)
+		if (may_yield(b, t->str))
+			return true;
+	return false;
+}
+
+static OvCode
+load_issuer(OvVaultFile *vf, const OvJson *doc, OvError *err)
+{
+	Issuer	   *i = &vf->issuers[vf->nissuers];
+	const OvJson *jwks = ov_json_get(doc, "jwks");
+	OvCode		rc;
+
+	i->issuer = ov_json_get_string(doc, "issuer");
+	i->audience = ov_json_get_string(doc, "audience");
+	i->tenant = ov_json_get_string(doc, "tenant");
+	i->tenant_claim = ov_json_get_string(doc, "tenant_claim");
+	i->tenants = ov_json_get(doc, "tenants");
+	i->subject_claim = ov_json_get_string(doc, "subject_claim");
+	i->single_use = ov_json_is_true(ov_json_get(doc, "single_use"));
+	i->max_age = 3600;
+	if (ov_json_get(doc, "max_age") != NULL && !ov_json_int64(ov_json_get(doc, "max_age"), false, &i->max_age))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"max_age\" is not a number");
+	if (i->issuer == NULL || i->audience == NULL || jwks == NULL)
+		return ov_fail(err, OV_E_CONFIG, "vault file: an issuer needs \"issuer\", \"audience\" and \"jwks\"");
+	if ((i->tenant != NULL) == (i->tenant_claim != NULL))
+		return ov_fail(err, OV_E_CONFIG, "vault file: an issuer needs either \"tenant\" or \"tenant_claim\" with \"tenants\"");
+	if (i->tenant_claim != NULL && (i->tenants == NULL || !string_array(i->tenants) || i->tenants->count == 0))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"tenant_claim\" needs the list \"tenants\"");
+	if ((rc = ov_jwks_parse(jwks, &i->keys, err)) != OV_OK)
+		return rc;
+	vf->nissuers++;
+	for (int k = 0; k < vf->nissuers - 1; k++)
+		if (tenants_overlap(i, &vf->issuers[k]))
+			return ov_fail(err, OV_E_CONFIG, "vault file: two issuers yield the same tenant");
+	return OV_OK;
+}
+
+static OvCode
+load_identity(OvVaultFile *vf, const OvJson *identity, OvError *err)
+{
+	static const struct
+	{
+		const char *name;
+		OvIdentitySource source;
+	}			sources[] = {
+		{"assertion", OV_ID_ASSERTION}, {"authenticated", OV_ID_AUTHENTICATED}, {"role", OV_ID_ROLE}
+	};
+	const char *source = ov_json_get_string(identity, "source");
+	const OvJson *issuers = ov_json_get(identity, "issuers");
+	bool		found = false;
+	OvCode		rc;
+
+	for (size_t i = 0; source != NULL && i < sizeof(sources) / sizeof(sources[0]); i++)
+		if (strcmp(sources[i].name, source) == 0)
+		{
+			vf->source = sources[i].source;
+			found = true;
+		}
+	if (!found)
+		return ov_fail(err, OV_E_CONFIG, "vault file: identity source is none of assertion, authenticated and role");
+	vf->leeway = 30;
+	if (ov_json_get(identity, "leeway") != NULL &&
+		(!ov_json_int64(ov_json_get(identity, "leeway"), false, &vf->leeway) || vf->leeway < 0 || vf->leeway > 300))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"leeway\" is not between 0 and 300");
+	if (issuers != NULL && (issuers->type != OV_JSON_ARRAY || issuers->count > MAX_ISSUERS))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"issuers\" is not an array of up to %d", MAX_ISSUERS);
+	for (const OvJson *i = issuers ? issuers->child : NULL; i != NULL; i = i->next)
+		if ((rc = load_issuer(vf, i, err)) != OV_OK)
+			return rc;
+	if (vf->source == OV_ID_ASSERTION && vf->nissuers == 0)
+		return ov_fail(err, OV_E_CONFIG, "vault file: identity source assertion needs an issuer");
+	return OV_OK;
+}
+
+/* A copy of the document without the keyring, so that no parse tree with keys stays. */
+static OvCode
+keep_public(OvVaultFile *vf, const OvJson *doc, const OvJson **kept, OvError *err)
+{
+	OvStr		s;
+
+	ov_str_init(&s, vf->arena);
+	ov_str_putc(&s, '{');
+	for (const OvJson *v = doc->child; v != NULL; v = v->next)
+	{
+		if (strcmp(v->key, "keyring") == 0)
+			continue;
+		if (s.len > 1)
+			ov_str_putc(&s, ',');
+		ov_json_quote(&s, v->key, strlen(v->key));
+		ov_str_putc(&s, ':');
+		ov_json_write(&s, v);
+	}
+	ov_str_putc(&s, '}');
+	return ov_json_parse(vf->arena, s.data, s.len, kept, err);
+}
+
+static OvCode
+load_document(OvVaultFile *vf, OvArena *secret, const OvJson *doc, OvError *err)
+{
+	const OvJson *public;
+	OvCode		rc;
+
+	if (doc->type != OV_JSON_OBJECT)
+		return ov_fail(err, OV_E_CONFIG, "vault file is not a JSON object");
+	if ((rc = load_keyring(vf, secret, ov_json_get(doc, "keyring"), err)) != OV_OK ||
+		(rc = keep_public(vf, doc, &public, err)) != OV_OK ||
+		(rc = load_identity(vf, ov_json_get(public, "identity"), err)) != OV_OK)
+		return rc;
+	vf->vault = ov_json_get_string(public, "vault");
+	vf->instance = ov_json_get_string(public, "instance");
+	vf->peers = ov_json_get(public, "peers");
+	vf->allowed_hosts = ov_json_get(public, "allowed_hosts");
+	vf->allowed_networks = ov_json_get(public, "allowed_networks");
+	if (vf->vault == NULL || vf->instance == NULL)
+		return ov_fail(err, OV_E_CONFIG, "vault file needs \"vault\" and \"instance\"");
+	if (!string_array(vf->peers) || !string_array(vf->allowed_hosts) || !string_array(vf->allowed_networks))
+		return ov_fail(err, OV_E_CONFIG, "vault file: peers, allowed_hosts and allowed_networks are arrays of strings");
+	return OV_OK;
+}
+
+OvCode
+ov_vaultfile_load(const char *path, const char *forbidden_dir, OvVaultFile **out, OvError *err)
+{
+	OvVaultFile *vf;
+	OvArena    *secret;
+	OvError		ignored;
+	const OvJson *doc;
+	char	   *text;
+	size_t		len;
+	int			fd = -1;
+	OvCode		rc;
+
+	*out = NULL;
+	if (err == NULL)
+		err = &ignored;
+	memset(err, 0, sizeof(*err));
+	if ((vf = calloc(1, sizeof(OvVaultFile))) == NULL)
+		return ov_fail(err, OV_E_NOMEM, "out of memory");
+	vf->arena = ov_arena_new();
+	secret = ov_arena_new();
+	vf->versions = mmap(NULL, KEY_AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (vf->versions == MAP_FAILED)
+	{
+		vf->versions = NULL;
+		rc = ov_fail(err, OV_E_NOMEM, "out of memory");
+	}
+	else
+	{
+		/* Locking needs RLIMIT_MEMLOCK; without it the pages may be swapped, no more. */
+		(void) mlock(vf->versions, KEY_AREA);
+		(void) madvise(vf->versions, KEY_AREA, MADV_DONTDUMP);
+		if ((rc = check_path(path, forbidden_dir, &fd, err)) == OV_OK &&
+			(rc = read_file(fd, secret, &text, &len, err)) == OV_OK &&
+			(rc = ov_json_parse(secret, text, len, &doc, err)) == OV_OK)
+			rc = load_document(vf, secret, doc, err);
+	}
+	if (fd >= 0)
+		close(fd);
+	ov_arena_free(secret);
+	if (rc != OV_OK)
+	{
+		ov_vaultfile_free(vf);
+		return rc;
+	}
+	*out = vf;
+	return OV_OK;
+}
+
+void
+ov_vaultfile_free(OvVaultFile *vf)
+{
+	if (vf == NULL)
+		return;
+	for (int i = 0; i < vf->nissuers; i++)
+		ov_jwks_free(vf->issuers[i].keys);
+	if (vf->versions != NULL)
+	{
+		OPENSSL_cleanse(vf->versions, KEY_AREA);
+		munmap(vf->versions, KEY_AREA);
+	}
+	ov_arena_free(vf->arena);
+	free(vf);
+}
+
+OvIdentitySource
+ov_vaultfile_source(const OvVaultFile *vf)
+{
+	return vf->source;
+}
+
+int
+ov_vaultfile_active_version(const OvVaultFile *vf)
+{
+	for (int i = 0; i < vf->nversions; i++)
+		if (vf->versions[i].active)
+			return vf->versions[i].version;
+	return 0;
+}
+
+static const Version *
+find_version(const OvVaultFile *vf, uint64_t version)
+{
+	for (int i = 0; i < vf->nversions; i++)
+		if ((uint64_t) vf->versions[i].version == version)
+			return &vf->versions[i];
+	return NULL;
+}
+
+static void
+put_array(OvStr *s, const char *name, const OvJson *array)
+{
+	ov_str_printf(s, ",\"%s\":", name);
+	if (array == NULL)
+		ov_str_puts(s, "[]");
+	else
+		ov_json_write(s, array);
+}
+
+char *
+ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf)
+{
+	static const char *const sources[] = {
+		[OV_ID_ASSERTION] = "assertion", [OV_ID_AUTHENTICATED] = "authenticated", [OV_ID_ROLE] = "role"
+	};
+	OvStr		s;
+
+	ov_str_init(&s, arena);
+	ov_str_puts(&s, "{\"vault\":");
+	ov_json_quote(&s, vf->vault, strlen(vf->vault));
+	ov_str_puts(&s, ",\"instance\":");
+	ov_json_quote(&s, vf->instance, strlen(vf->instance));
+	ov_str_printf(&s, ",\"identity_source\":\"%s\",\"active_version\":%d,\"versions\":[",
+				  sources[vf->source], ov_vaultfile_active_version(vf));
+	for (int i = 0; i < vf->nversions; i++)
+	{
+		unsigned char fp[32];
+
+		/* An HMAC of a constant under the key tells keys apart and nothing else. */
+		ov_hmac_sha256(vf->versions[i].key, OV_KEY_LEN, "ov1 fingerprint", 15, fp);
+		ov_str_printf(&s, "%s{\"version\":%d,\"fingerprint\":\"%s\",\"active\":%s}", i ? "," : "",
+					  vf->versions[i].version, ov_hex(arena, fp, 8), vf->versions[i].active ? "true" : "false");
+	}
+	ov_str_puts(&s, "],\"issuers\":[");
+	for (int i = 0; i < vf->nissuers; i++)
+	{
+		ov_str_puts(&s, i ? ",{\"issuer\":" : "{\"issuer\":");
+		ov_json_quote(&s, vf->issuers[i].issuer, strlen(vf->issuers[i].issuer));
+		ov_str_puts(&s, ",\"audience\":");
+		ov_json_quote(&s, vf->issuers[i].audience, strlen(vf->issuers[i].audience));
+		ov_str_printf(&s, ",\"keys\":%d}", ov_jwks_count(vf->issuers[i].keys));
+	}
+	ov_str_putc(&s, ']');
+	put_array(&s, "peers", vf->peers);
+	put_array(&s, "allowed_hosts", vf->allowed_hosts);
+	put_array(&s, "allowed_networks", vf->allowed_networks);
+	ov_str_putc(&s, '}');
+	return s.data;
+}
+
+OvCode
+ov_vaultfile_wrap(const OvVaultFile *vf, int version, const OvAad *aad,
+				  const unsigned char key[OV_KEY_LEN], unsigned char *out, size_t *outlen, OvError *err)
+{
+	const Version *v = find_version(vf, (uint64_t) version);
+	OvAad		wrap = *aad;
+
+	if (v == NULL)
+		return ov_fail(err, OV_E_NOTFOUND, "platform key version %d is not in the keyring", version);
+	wrap.key_id = (uint64_t) version;
+	return ov_record_seal(v->key, &wrap, key, OV_KEY_LEN, out, outlen, err);
+}
+
+OvCode
+ov_vaultfile_unwrap(const OvVaultFile *vf, const OvAad *aad, const unsigned char *wrapped, size_t len,
+					unsigned char key[OV_KEY_LEN], OvError *err)
+{
+	OvAad		wrap = *aad;
+	uint64_t	version;
+	const Version *v;
+	unsigned char plain[OV_KEY_LEN + 1];
+	size_t		n;
+	OvCode		rc;
+
+	if (len != OV_KEY_LEN + OV_RECORD_OVERHEAD || !ov_record_key_id(wrapped, len, &version))
+		return ov_fail(err, OV_E_SYNTAX, "not a wrapped key");
+	if ((v = find_version(vf, version)) == NULL)
+		return ov_fail(err, OV_E_NOTFOUND, "platform key version %llu is not in the keyring",
+					   (unsigned long long) version);
+	wrap.key_id = version;
+	if ((rc = ov_record_open(v->key, &wrap, wrapped, len, plain, &n, err)) == OV_OK)
+		memcpy(key, plain, OV_KEY_LEN);
+	OPENSSL_cleanse(plain, sizeof(plain));
+	return rc;
+}
+
+static bool
+audience_ok(const OvJson *aud, const char *want)
+{
+	if (aud == NULL)
+		return false;
+	if (aud->type == OV_JSON_STRING)
+		return strcmp(aud->str, want) == 0;
+	return string_array(aud) && aud->type == OV_JSON_ARRAY && array_has(aud, want);
+}
+
+static OvCode
+check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, int64_t now,
+			int64_t *expires_at, OvError *err)
+{
+	int64_t		nbf = now,
+				iat = now;
+
+	if (!ov_json_int64(ov_json_get(claims, "exp"), false, expires_at))
+		return ov_fail(err, OV_E_DENIED, "assertion has no expiry");
+	if (*expires_at < now - vf->leeway)
+		return ov_fail(err, OV_E_EXPIRED, "assertion has expired");
+	if (ov_json_get(claims, "nbf") != NULL &&
+		(!ov_json_int64(ov_json_get(claims, "nbf"), false, &nbf) || nbf > now + vf->leeway))
+		return ov_fail(err, OV_E_DENIED, "assertion is not valid yet");
+	if (ov_json_get(claims, "iat") != NULL &&
+		(!ov_json_int64(ov_json_get(claims, "iat"), false, &iat) || iat > now + vf->leeway))
+		return ov_fail(err, OV_E_DENIED, "assertion was issued in the future");
+	if (*expires_at - iat > issuer->max_age + vf->leeway)
+		return ov_fail(err, OV_E_DENIED, "assertion lives longer than the vault file allows");
+	return OV_OK;
+}
+
+OvCode
+ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size_t len,
+					int64_t now, OvIdentity *identity, OvError *err)
+{
+	const OvJson *header,
+			   *claims,
+			   *v;
+	const Issuer *issuer = NULL;
+	const char *iss,
+			   *tenant;
+	OvStr		actor;
+	OvCode		rc;
+
+	memset(identity, 0, sizeof(*identity));
+	if (vf->source != OV_ID_ASSERTION)
+		return ov_fail(err, OV_E_DENIED, "the vault file does not use assertions");
+	if ((rc = ov_jwt_peek(arena, jwt, len, &header, &claims, err)) != OV_OK)
+		return rc;
+	iss = ov_json_get_string(claims, "iss");
+	for (int i = 0; i < vf->nissuers && iss != NULL; i++)
+		if (strcmp(vf->issuers[i].issuer, iss) == 0 && audience_ok(ov_json_get(claims, "aud"), vf->issuers[i].audience))
+			issuer = &vf->issuers[i];
+	if (issuer == NULL)
+		return ov_fail(err, OV_E_DENIED, "assertion is from an unknown issuer or for another audience");
+	if ((rc = ov_jwt_verify(arena, jwt, len, issuer->keys, &header, &claims, err)) != OV_OK ||
+		(rc = check_times(vf, issuer, claims, now, &identity->expires_at, err)) != OV_OK)
+		return rc;
+	v = ov_json_get(claims, issuer->subject_claim ? issuer->subject_claim : "sub");
+	if (ov_json_string(v) == NULL || v->len < 1 || v->len > 255)
+		return ov_fail(err, OV_E_DENIED, "assertion has no usable subject");
+	identity->user_id = v->str;
+	tenant = issuer->tenant;
+	if (tenant == NULL)
+	{
+		tenant = ov_json_get_string(claims, issuer->tenant_claim);
+		if (tenant == NULL || !array_has(issuer->tenants, tenant))
+			return ov_fail(err, OV_E_DENIED, "assertion is for a tenant that its issuer may not speak for");
+	}
+	if (strlen(tenant) > 255)
+		return ov_fail(err, OV_E_DENIED, "tenant is too long");
+	identity->tenant = tenant;
+	identity->issuer = issuer->issuer;
+	if ((v = ov_json_get(claims, "jti")) != NULL &&
+		((identity->jti = ov_json_string(v)) == NULL || v->len > 255))
+		return ov_fail(err, OV_E_DENIED, "assertion has a malformed \"jti\"");
+	if (issuer->single_use && identity->jti == NULL)
+		return ov_fail(err, OV_E_DENIED, "assertion needs a \"jti\"");
+	identity->single_use = issuer->single_use;
+	if ((v = ov_json_get(claims, "act")) != NULL)
+	{
+		if (v->type != OV_JSON_OBJECT)
+			return ov_fail(err, OV_E_DENIED, "assertion has a malformed \"act\"");
+		ov_str_init(&actor, arena);
+		ov_json_write(&actor, v);
+		identity->actor = actor.data;
+	}
+	return OV_OK;
+}
