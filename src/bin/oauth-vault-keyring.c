@@ -1,0 +1,505 @@
+/*
+ * oauth-vault-keyring.c
+ *	  Creates and rotates the vault file, and mints assertions for trying out.
+ *
+ * Every change writes a new file beside the old one, flushes it, renames it
+ * over the old one and flushes the directory: a crash leaves one or the other.
+ * Secrets are read and written in files only, never on the command line.
+ */
+#include "core/codec.h"
+#include "core/vaultfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+"oauth-vault-keyring creates and rotates an oauth_vault vault file.\n"
+"\n"
+"  oauth-vault-keyring init --file PATH [--vault NAME] [--instance ID]\n"
+"        [--source assertion|authenticated|role] [--issuer URL] [--audience AUD]\n"
+"        [--tenant T] [--allow-host HOST[:PORT]]... [--allow-network CIDR]...\n"
+"        [--signing-key PATH]\n"
+"  oauth-vault-keyring show     --file PATH\n"
+"  oauth-vault-keyring add      --file PATH             a new version, not yet active\n"
+"  oauth-vault-keyring activate --file PATH --version N\n"
+"  oauth-vault-keyring retire   --file PATH --version N removes it for ever\n"
+"  oauth-vault-keyring sign     --file PATH --user USER [--actor AGENT] [--ttl SECONDS]\n"
+"        [--issuer URL] [--audience AUD] [--claim NAME=VALUE]... [--signing-key PATH]\n"
+"\n"
+"init also writes a development signing key (PATH.signing-key.json) whose public\n"
+"half the vault file pins; sign uses it.  In production pin the keys of your own\n"
+"identity service instead.\n";
+
+#define MAX_LIST 32
+
+typedef struct Options
+{
+	const char *file,
+			   *vault,
+			   *instance,
+			   *source,
+			   *issuer,
+			   *audience,
+			   *tenant,
+			   *signing_key,
+			   *user,
+			   *actor;
+	long		ttl;
+	long		version;
+	const char *hosts[MAX_LIST],
+			   *networks[MAX_LIST],
+			   *claims[MAX_LIST];
+	int			nhosts,
+				nnetworks,
+				nclaims;
+} Options;
+
+static OvArena *arena;
+
+static void __attribute__((noreturn, format(printf, 1, 2)))
+die(const char *fmt,...)
+{
+	va_list		args;
+
+	fputs("oauth-vault-keyring: ", stderr);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	ov_arena_free(arena);
+	exit(1);
+}
+
+static char *
+read_all(const char *path, size_t *len)
+{
+	FILE	   *f = fopen(path, "re");
+	char	   *buf = ov_arena_alloc(arena, 1024 * 1024);
+
+	if (f == NULL)
+		die("could not open \"%s\": %s", path, strerror(errno));
+	setvbuf(f, NULL, _IONBF, 0);
+	*len = fread(buf, 1, 1024 * 1024 - 1, f);
+	if (ferror(f))
+		die("could not read \"%s\": %s", path, strerror(errno));
+	fclose(f);
+	return buf;
+}
+
+static const OvJson *
+read_json(const char *path)
+{
+	size_t		len;
+	char	   *text = read_all(path, &len);
+	const OvJson *doc;
+	OvError		err;
+
+	if (ov_json_parse(arena, text, len, &doc, &err) != OV_OK)
+		die("\"%s\": %s", path, err.message);
+	return doc;
+}
+
+static void
+write_fd(int fd, const char *path, const char *text)
+{
+	size_t		len = strlen(text);
+
+	while (len > 0)
+	{
+		ssize_t		n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			die("could not write \"%s\": %s", path, strerror(errno));
+		text += n;
+		len -= (size_t) n;
+	}
+	if (fsync(fd) != 0 || close(fd) != 0)
+		die("could not flush \"%s\": %s", path, strerror(errno));
+}
+
+static void
+sync_directory(const char *path)
+{
+	char	   *dir = dirname(ov_arena_strdup(arena, path));
+	int			fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) != 0)
+		die("could not flush directory \"%s\": %s", dir, strerror(errno));
+	close(fd);
+}
+
+static void
+create_file(const char *path, const char *text)
+{
+	int			fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		die("could not create \"%s\": %s", path, strerror(errno));
+	write_fd(fd, path, text);
+	sync_directory(path);
+}
+
+static void
+replace_file(const char *path, const char *text)
+{
+	char	   *temp = ov_arena_printf(arena, "%s.new", path);
+	struct stat st;
+	int			fd;
+
+	if (stat(path, &st) != 0)
+		die("could not stat \"%s\": %s", path, strerror(errno));
+	unlink(temp);
+	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		die("could not create \"%s\": %s", temp, strerror(errno));
+	if (fchown(fd, st.st_uid, st.st_gid) != 0 || fchmod(fd, st.st_mode & 0640) != 0)
+		die("could not set the owner of \"%s\": %s", temp, strerror(errno));
+	write_fd(fd, temp, text);
+	if (rename(temp, path) != 0)
+		die("could not rename \"%s\": %s", temp, strerror(errno));
+	sync_directory(path);
+}
+
+static char *
+new_key(void)
+{
+	char	   *key = ov_random_token(arena, OV_KEY_LEN);
+
+	if (key == NULL)
+		die("no random bytes");
+	return key;
+}
+
+static char *
+today(void)
+{
+	time_t		now = time(NULL);
+	struct tm	tm;
+	char		buf[32];
+
+	gmtime_r(&now, &tm);
+	strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return ov_arena_strdup(arena, buf);
+}
+
+static void
+put_member(OvStr *s, const char *name, const char *value)
+{
+	ov_json_quote(s, name, strlen(name));
+	ov_str_puts(s, ": ");
+	ov_json_quote(s, value, strlen(value));
+}
+
+static void
+put_list(OvStr *s, const char *name, const char *const *values, int n)
+{
+	ov_str_printf(s, ",\n  \"%s\": [", name);
+	for (int i = 0; i < n; i++)
+	{
+		ov_str_puts(s, i ? ", " : "");
+		ov_json_quote(s, values[i], strlen(values[i]));
+	}
+	ov_str_puts(s, "]");
+}
+
+static const char *
+signing_key_path(const Options *o)
+{
+	return o->signing_key ? o->signing_key : ov_arena_printf(arena, "%s.signing-key.json", o->file);
+}
+
+static void
+command_init(const Options *o)
+{
+	const char *vault = o->vault ? o->vault : "oauth_vault",
+			   *source = o->source ? o->source : "assertion",
+			   *issuer = o->issuer ? o->issuer : "https://app.example",
+			   *audience = o->audience ? o->audience : vault,
+			   *key_path = signing_key_path(o);
+	char	   *private_jwk,
+			   *public_jwk;
+	OvStr		s,
+				k;
+	OvError		err;
+	OvVaultFile *vf;
+	bool		assertion = strcmp(source, "assertion") == 0;
+
+	if (access(o->file, F_OK) == 0)
+		die("\"%s\" exists already", o->file);
+	if (assertion && access(key_path, F_OK) == 0)
+		die("\"%s\" exists already", key_path);
+	ov_str_init(&s, arena);
+	ov_str_puts(&s, "{\n  ");
+	put_member(&s, "vault", vault);
+	ov_str_puts(&s, ",\n  ");
+	put_member(&s, "instance", o->instance ? o->instance : ov_random_token(arena, 9));
+	ov_str_printf(&s, ",\n  \"peers\": [],\n  \"keyring\": {\"active\": 1, \"versions\": [\n"
+				  "    {\"version\": 1, \"created\": \"%s\", \"key\": \"%s\"}\n  ]},\n  \"identity\": {",
+				  today(), new_key());
+	put_member(&s, "source", source);
+	if (assertion)
+	{
+		if (ov_jwk_generate(arena, &private_jwk, &public_jwk, &err) != OV_OK)
+			die("%s", err.message);
+		ov_str_puts(&s, ", \"issuers\": [\n    {");
+		put_member(&s, "issuer", issuer);
+		ov_str_puts(&s, ", ");
+		put_member(&s, "audience", audience);
+		ov_str_puts(&s, ", ");
+		put_member(&s, "tenant", o->tenant ? o->tenant : "");
+		ov_str_printf(&s, ",\n     \"jwks\": {\"keys\": [%s]}}\n  ]", public_jwk);
+	}
+	ov_str_puts(&s, "}");
+	put_list(&s, "allowed_hosts", o->hosts, o->nhosts);
+	put_list(&s, "allowed_networks", o->networks, o->nnetworks);
+	ov_str_puts(&s, "\n}\n");
+	create_file(o->file, s.data);
+	if (assertion)
+	{
+		ov_str_init(&k, arena);
+		ov_str_puts(&k, "{");
+		put_member(&k, "issuer", issuer);
+		ov_str_puts(&k, ", ");
+		put_member(&k, "audience", audience);
+		ov_str_printf(&k, ", \"jwk\": %s}\n", private_jwk);
+		create_file(key_path, k.data);
+	}
+	/* What was written must be what the server will accept. */
+	if (ov_vaultfile_load(o->file, NULL, &vf, &err) != OV_OK)
+	{
+		unlink(o->file);
+		if (assertion)
+			unlink(key_path);
+		die("%s", err.message);
+	}
+	ov_vaultfile_free(vf);
+	printf("wrote %s\n", o->file);
+	if (assertion)
+		printf("wrote %s (development signing key)\n", key_path);
+}
+
+static void
+command_show(const Options *o)
+{
+	OvVaultFile *vf;
+	OvError		err;
+
+	if (ov_vaultfile_load(o->file, NULL, &vf, &err) != OV_OK)
+		die("%s", err.message);
+	printf("%s\n", ov_vaultfile_public(arena, vf));
+	ov_vaultfile_free(vf);
+}
+
+static void
+put_keyring(OvStr *s, const OvJson *keyring, long active, long retire, bool add)
+{
+	int64_t		version,
+				highest = 0;
+	bool		first = true;
+
+	ov_str_printf(s, "{\"active\": %ld, \"versions\": [", active);
+	for (const OvJson *v = ov_json_get(keyring, "versions")->child; v != NULL; v = v->next)
+	{
+		if (!ov_json_int64(ov_json_get(v, "version"), false, &version))
+			die("a key version is malformed");
+		if (version > highest)
+			highest = version;
+		if (version == retire)
+			continue;
+		ov_str_puts(s, first ? "\n    " : ",\n    ");
+		first = false;
+		ov_json_write(s, v);
+	}
+	if (add)
+		ov_str_printf(s, ",\n    {\"version\": %ld, \"created\": \"%s\", \"key\": \"%s\"}",
+					  (long) highest + 1, today(), new_key());
+	ov_str_puts(s, "\n  ]}");
+	if (add)
+		printf("added version %ld\n", (long) highest + 1);
+}
+
+/* add, activate, retire: the document again, with another keyring */
+static void
+command_change(const Options *o, const char *what)
+{
+	const OvJson *doc = read_json(o->file),
+			   *keyring = ov_json_get(doc, "keyring");
+	int64_t		active;
+	bool		known = false;
+	OvVaultFile *vf;
+	OvError		err;
+	OvStr		s;
+
+	if (ov_vaultfile_load(o->file, NULL, &vf, &err) != OV_OK)
+		die("%s", err.message);
+	active = ov_vaultfile_active_version(vf);
+	ov_vaultfile_free(vf);
+	for (const OvJson *v = ov_json_get(keyring, "versions")->child; v != NULL; v = v->next)
+	{
+		int64_t		version;
+
+		if (ov_json_int64(ov_json_get(v, "version"), false, &version) && version == o->version)
+			known = true;
+	}
+	if (strcmp(what, "add") != 0 && !known)
+		die("there is no version %ld", o->version);
+	if (strcmp(what, "retire") == 0 && o->version == active)
+		die("version %ld is the active one: activate another first", o->version);
+	if (strcmp(what, "activate") == 0)
+		active = o->version;
+	ov_str_init(&s, arena);
+	ov_str_puts(&s, "{");
+	for (const OvJson *v = doc->child; v != NULL; v = v->next)
+	{
+		ov_str_puts(&s, v == doc->child ? "\n  " : ",\n  ");
+		ov_json_quote(&s, v->key, strlen(v->key));
+		ov_str_puts(&s, ": ");
+		if (strcmp(v->key, "keyring") == 0)
+			put_keyring(&s, v, (long) active, strcmp(what, "retire") == 0 ? o->version : 0,
+						strcmp(what, "add") == 0);
+		else
+			ov_json_write(&s, v);
+	}
+	ov_str_puts(&s, "\n}\n");
+	replace_file(o->file, s.data);
+}
+
+static void
+command_sign(const Options *o)
+{
+	const OvJson *key = read_json(signing_key_path(o));
+	const char *issuer = o->issuer ? o->issuer : ov_json_get_string(key, "issuer"),
+			   *audience = o->audience ? o->audience : ov_json_get_string(key, "audience");
+	char	   *jwt,
+			   *jti = ov_random_token(arena, 16);
+	long		now = (long) time(NULL);
+	OvStr		s;
+	OvError		err;
+
+	if (o->user == NULL)
+		die("sign needs --user");
+	if (issuer == NULL || audience == NULL || ov_json_get(key, "jwk") == NULL || jti == NULL)
+		die("the signing key file needs \"jwk\", \"issuer\" and \"audience\"");
+	ov_str_init(&s, arena);
+	ov_str_puts(&s, "{");
+	put_member(&s, "iss", issuer);
+	ov_str_puts(&s, ",");
+	put_member(&s, "aud", audience);
+	ov_str_puts(&s, ",");
+	put_member(&s, "sub", o->user);
+	ov_str_printf(&s, ",\"iat\":%ld,\"exp\":%ld,\"jti\":\"%s\"", now, now + o->ttl, jti);
+	if (o->actor != NULL)
+	{
+		ov_str_puts(&s, ",\"act\":{");
+		put_member(&s, "sub", o->actor);
+		ov_str_puts(&s, "}");
+	}
+	for (int i = 0; i < o->nclaims; i++)
+	{
+		const char *eq = strchr(o->claims[i], '=');
+
+		if (eq == NULL)
+			die("--claim needs NAME=VALUE");
+		ov_str_puts(&s, ",");
+		put_member(&s, ov_arena_strndup(arena, o->claims[i], (size_t) (eq - o->claims[i])), eq + 1);
+	}
+	ov_str_puts(&s, "}");
+	if (ov_jwt_sign(arena, ov_json_get(key, "jwk"), "\"typ\":\"JWT\"", s.data, &jwt, &err) != OV_OK)
+		die("%s", err.message);
+	puts(jwt);
+}
+
+static void
+add_to(const char **list, int *n, const char *value)
+{
+	if (*n == MAX_LIST)
+		die("too many values");
+	list[(*n)++] = value;
+}
+
+static void
+parse_options(int argc, char **argv, Options *o)
+{
+	static const struct option options[] = {
+		{"file", required_argument, NULL, 'f'}, {"vault", required_argument, NULL, 'v'},
+		{"instance", required_argument, NULL, 'i'}, {"source", required_argument, NULL, 's'},
+		{"issuer", required_argument, NULL, 'I'}, {"audience", required_argument, NULL, 'A'},
+		{"tenant", required_argument, NULL, 't'}, {"allow-host", required_argument, NULL, 'H'},
+		{"allow-network", required_argument, NULL, 'N'}, {"signing-key", required_argument, NULL, 'k'},
+		{"user", required_argument, NULL, 'u'}, {"actor", required_argument, NULL, 'a'},
+		{"ttl", required_argument, NULL, 'T'}, {"claim", required_argument, NULL, 'c'},
+		{"version", required_argument, NULL, 'n'}, {"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0}
+	};
+	int			c;
+
+	o->ttl = 300;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 'f': o->file = optarg; break;
+			case 'v': o->vault = optarg; break;
+			case 'i': o->instance = optarg; break;
+			case 's': o->source = optarg; break;
+			case 'I': o->issuer = optarg; break;
+			case 'A': o->audience = optarg; break;
+			case 't': o->tenant = optarg; break;
+			case 'k': o->signing_key = optarg; break;
+			case 'u': o->user = optarg; break;
+			case 'a': o->actor = optarg; break;
+			case 'T': o->ttl = strtol(optarg, NULL, 10); break;
+			case 'n': o->version = strtol(optarg, NULL, 10); break;
+			case 'H': add_to(o->hosts, &o->nhosts, optarg); break;
+			case 'N': add_to(o->networks, &o->nnetworks, optarg); break;
+			case 'c': add_to(o->claims, &o->nclaims, optarg); break;
+			case 'h':
+				fputs(usage, stdout);
+				exit(0);
+			default:
+				fputs(usage, stderr);
+				exit(2);
+		}
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	Options		o = {0};
+	const char *command = argc > 1 ? argv[1] : "--help";
+
+	if (strcmp(command, "--help") == 0 || strcmp(command, "help") == 0)
+	{
+		fputs(usage, argc > 1 ? stdout : stderr);
+		return argc > 1 ? 0 : 2;
+	}
+	arena = ov_arena_new();
+	parse_options(argc - 1, argv + 1, &o);
+	if (o.file == NULL)
+		die("%s needs --file", command);
+	if (strcmp(command, "init") == 0)
+		command_init(&o);
+	else if (strcmp(command, "show") == 0)
+		command_show(&o);
+	else if (strcmp(command, "add") == 0 || strcmp(command, "activate") == 0 || strcmp(command, "retire") == 0)
+		command_change(&o, command);
+	else if (strcmp(command, "sign") == 0)
+		command_sign(&o);
+	else
+		die("unknown command \"%s\"", command);
+	ov_arena_free(arena);
+	return 0;
+}
