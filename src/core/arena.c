@@ -45,40 +45,49 @@ ov_arena_new(void)
 	return arena;
 }
 
-void *
-ov_arena_alloc(OvArena *arena, size_t size)
+/* Zeroed memory, or NULL with arena->failed set */
+static void *
+try_alloc(OvArena *arena, size_t size)
 {
 	size_t		need = ALIGN(size ? size : 1);
 	Block	   *block = arena->blocks;
 	void	   *p;
 
-	if (need < size)
+	if (need < size || need > SIZE_MAX / 2)
 		arena->failed = true;
-	if (!arena->failed && (block == NULL || block->size - block->used < need))
+	if (arena->failed)
+		return NULL;
+	if (block == NULL || block->size - block->used < need)
 	{
 		size_t		bytes = need > BLOCK_SIZE / 4 ? need : BLOCK_SIZE;
 
 		block = calloc(1, sizeof(Block) + bytes);
 		if (block == NULL)
-			arena->failed = true;
-		else
 		{
-			block->size = bytes;
-			block->next = arena->blocks;
-			arena->blocks = block;
+			arena->failed = true;
+			return NULL;
 		}
-	}
-	if (arena->failed)
-	{
-		/* A caller that asked for more than scratch holds must not overrun it. */
-		if (size > sizeof(scratch))
-			abort();
-		memset(scratch, 0, sizeof(scratch));
-		return scratch;
+		block->size = bytes;
+		block->next = arena->blocks;
+		arena->blocks = block;
 	}
 	p = block->data + block->used;
 	block->used += need;
 	return p;
+}
+
+void *
+ov_arena_alloc(OvArena *arena, size_t size)
+{
+	void	   *p = try_alloc(arena, size);
+
+	if (p != NULL)
+		return p;
+	/* A caller that asked for more than scratch holds must not overrun it. */
+	if (size > sizeof(scratch))
+		abort();
+	memset(scratch, 0, sizeof(scratch));
+	return scratch;
 }
 
 char *
@@ -157,15 +166,20 @@ ov_str_add(OvStr *s, const char *data, size_t len)
 {
 	if (s->cap - s->len <= len)
 	{
-		size_t		cap = s->cap * 2;
-		char	   *bigger;
+		size_t		cap = s->cap;
+		char	   *bigger = NULL;
 
-		while (cap - s->len <= len)
+		while (cap - s->len <= len && cap <= SIZE_MAX / 4)
 			cap *= 2;
-		bigger = ov_arena_alloc(s->arena, cap);
-		if (s->arena->failed)
+		if (cap - s->len > len)
+			bigger = try_alloc(s->arena, cap);
+		else
+			s->arena->failed = true;
+		if (bigger == NULL)
 		{
-			s->data = bigger;
+			/* The step has failed; keep the string valid until its end. */
+			memset(scratch, 0, sizeof(scratch));
+			s->data = (char *) scratch;
 			s->len = 0;
 			s->cap = sizeof(scratch);
 			if (len >= s->cap)

@@ -6,7 +6,8 @@
  * opened records) lives in an arena.  ov_arena_free() cleanses every byte
  * before returning it.  Allocation never returns NULL: running out of memory
  * sets arena->failed and hands out a shared scratch page, so callers check
- * ov_arena_failed() once at the end of a step.
+ * ov_arena_failed() once at the end of a step.  A request that the scratch
+ * page cannot hold aborts the process instead; a growing OvStr never does.
  */
 #ifndef OV_ARENA_H
 #define OV_ARENA_H
