@@ -4,12 +4,13 @@
  */
 #include "core/codec.h"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_URL 8192
@@ -123,10 +124,12 @@ ov_random_token(OvArena *arena, int nbytes)
 	return out;
 }
 
+/* A digest that was not computed must not become a key or pass a comparison. */
 void
 ov_sha256(const void *data, size_t len, unsigned char out[32])
 {
-	SHA256(data, len, out);
+	if (SHA256(data, len, out) == NULL)
+		abort();
 }
 
 void
@@ -134,7 +137,8 @@ ov_hmac_sha256(const void *key, size_t keylen, const void *data, size_t len, uns
 {
 	unsigned int n = 32;
 
-	HMAC(EVP_sha256(), key, (int) keylen, data, len, out, &n);
+	if (HMAC(EVP_sha256(), key, (int) keylen, data, len, out, &n) == NULL)
+		abort();
 }
 
 char *
@@ -144,6 +148,49 @@ ov_pkce_s256(OvArena *arena, const char *verifier)
 
 	ov_sha256(verifier, strlen(verifier), digest);
 	return ov_b64url(arena, digest, sizeof(digest));
+}
+
+bool
+ov_utf8_ok(const char *text, size_t len)
+{
+	const unsigned char *s = (const unsigned char *) text;
+	size_t		i = 0;
+
+	while (i < len)
+	{
+		unsigned char c = s[i];
+		int			n;
+		uint32_t	cp;
+
+		if (c == 0)
+			return false;
+		if (c < 0x80)
+		{
+			i++;
+			continue;
+		}
+		if (c >= 0xc2 && c <= 0xdf)
+			n = 1, cp = c & 0x1f;
+		else if (c >= 0xe0 && c <= 0xef)
+			n = 2, cp = c & 0x0f;
+		else if (c >= 0xf0 && c <= 0xf4)
+			n = 3, cp = c & 0x07;
+		else
+			return false;
+		if (len - i <= (size_t) n)
+			return false;
+		for (int k = 1; k <= n; k++)
+		{
+			if ((s[i + k] & 0xc0) != 0x80)
+				return false;
+			cp = cp << 6 | (s[i + k] & 0x3f);
+		}
+		if ((n == 2 && cp < 0x800) || (n == 3 && cp < 0x10000) ||
+			(cp >= 0xd800 && cp <= 0xdfff) || cp > 0x10ffff)
+			return false;
+		i += (size_t) n + 1;
+	}
+	return true;
 }
 
 static bool
@@ -230,7 +277,7 @@ form_decode(OvArena *arena, const char *s, size_t len)
 		out[n++] = c;
 	}
 	out[n] = '\0';
-	return out;
+	return ov_utf8_ok(out, n) ? out : NULL;
 }
 
 OvCode
@@ -254,7 +301,7 @@ ov_form_parse(OvArena *arena, const char *s, size_t len, OvParam **params, OvErr
 			p->value = eq != NULL ? form_decode(arena, eq + 1, n - namelen - 1) : "";
 			p->next = NULL;
 			if (p->name == NULL || p->value == NULL)
-				return ov_fail(err, OV_E_SYNTAX, "malformed percent-encoding");
+				return ov_fail(err, OV_E_SYNTAX, "malformed form encoding");
 			*tail = p;
 			tail = &p->next;
 		}
@@ -305,8 +352,22 @@ host_ok(const char *host)
 {
 	size_t		n = strlen(host);
 
-	return n > 0 && n <= 255 && host[0] != '.' && host[0] != '-' &&
+	return n > 0 && n <= 255 && host[0] != '.' && host[0] != '-' && strstr(host, "..") == NULL &&
 		strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == n;
+}
+
+/* 127.example.com is a name like any other: only a whole address counts. */
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return ntohl(v4.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, host, &v6) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&v6);
+	return strcmp(host, "localhost") == 0;
 }
 
 OvCode
@@ -347,7 +408,7 @@ ov_url_parse(OvArena *arena, const char *s, OvUrl *url, OvError *err)
 		if (close == NULL)
 			return bad_url(err, "unterminated IPv6 address");
 		url->host = lower(arena, authority + 1, (size_t) (close - authority - 1));
-		if (strspn(url->host, "0123456789abcdef:.") != strlen(url->host) || *url->host == '\0')
+		if (inet_pton(AF_INET6, url->host, &(struct in6_addr) {0}) != 1)
 			return bad_url(err, "bad IPv6 address");
 		v6 = true;
 		colon = close + 1;
@@ -392,8 +453,7 @@ ov_url_parse(OvArena *arena, const char *s, OvUrl *url, OvError *err)
 	}
 	if (*p == '#')
 		url->fragment = ov_arena_strdup(arena, p + 1);
-	url->loopback = strcmp(url->host, "localhost") == 0 || strncmp(url->host, "127.", 4) == 0 ||
-		strcmp(url->host, "::1") == 0;
+	url->loopback = is_loopback(url->host);
 	if (url->port == default_port)
 		url->origin = ov_arena_printf(arena, "%s://%s%s%s", url->scheme, v6 ? "[" : "", url->host, v6 ? "]" : "");
 	else
@@ -435,11 +495,14 @@ ov_clean_text(OvArena *arena, const char *s, size_t len)
 	OvStr		out;
 
 	ov_str_init(&out, arena);
-	for (size_t i = 0; i < len && out.len < 200; i++)
+	for (size_t i = 0; i < len; i++)
 	{
 		unsigned char c = (unsigned char) s[i];
+		bool		plain = c >= 0x20 && c <= 0x7e && c != '"' && c != '\\';
 
-		if (c >= 0x20 && c <= 0x7e && c != '"' && c != '\\')
+		if (out.len + (plain ? 1 : 4) > 200)
+			break;
+		if (plain)
 			ov_str_putc(&out, (char) c);
 		else
 			ov_str_printf(&out, "\\x%02x", c);

@@ -20,6 +20,9 @@ extern void ov_hmac_sha256(const void *key, size_t keylen, const void *data, siz
 /* RFC 7636 section 4.2 */
 extern char *ov_pkce_s256(OvArena *arena, const char *verifier);
 
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF; and no NUL */
+extern bool ov_utf8_ok(const char *text, size_t len);
+
 /* application/x-www-form-urlencoded (RFC 6749 appendix B): space becomes + */
 extern void ov_form_encode(OvStr *out, const char *s);
 extern void ov_form_pair(OvStr *out, const char *name, const char *value);	/* adds & as needed */
@@ -33,7 +36,7 @@ typedef struct OvParam
 	struct OvParam *next;
 } OvParam;
 
-/* Query string or form body to a list, in order; bad %XX, NUL or UTF-8 is an error. */
+/* Query string or form body to a list, in order; bad %XX, NUL or UTF-8: refused. */
 extern OvCode ov_form_parse(OvArena *arena, const char *s, size_t len,
 							OvParam **params, OvError *err);
 extern const char *ov_param(const OvParam *params, const char *name);

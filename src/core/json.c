@@ -6,6 +6,7 @@
  * at; after that the parser can treat bytes above 0x7f as opaque.
  */
 #include "core/json.h"
+#include "core/codec.h"
 
 #include <string.h>
 
@@ -23,49 +24,6 @@ bad(Parser *ps, const char *what)
 {
 	return ov_fail(ps->err, OV_E_SYNTAX, "invalid JSON: %s at byte %zu", what,
 				   (size_t) (ps->p - ps->start));
-}
-
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF */
-static bool
-utf8_ok(const unsigned char *s, size_t len)
-{
-	size_t		i = 0;
-
-	while (i < len)
-	{
-		unsigned char c = s[i];
-		int			n;
-		uint32_t	cp;
-
-		if (c == 0)
-			return false;
-		if (c < 0x80)
-		{
-			i++;
-			continue;
-		}
-		if (c >= 0xc2 && c <= 0xdf)
-			n = 1, cp = c & 0x1f;
-		else if (c >= 0xe0 && c <= 0xef)
-			n = 2, cp = c & 0x0f;
-		else if (c >= 0xf0 && c <= 0xf4)
-			n = 3, cp = c & 0x07;
-		else
-			return false;
-		if (len - i <= (size_t) n)
-			return false;
-		for (int k = 1; k <= n; k++)
-		{
-			if ((s[i + k] & 0xc0) != 0x80)
-				return false;
-			cp = cp << 6 | (s[i + k] & 0x3f);
-		}
-		if ((n == 2 && cp < 0x800) || (n == 3 && cp < 0x10000) ||
-			(cp >= 0xd800 && cp <= 0xdfff) || cp > 0x10ffff)
-			return false;
-		i += (size_t) n + 1;
-	}
-	return true;
 }
 
 static void
@@ -379,9 +337,9 @@ ov_json_parse(OvArena *arena, const char *text, size_t len, const OvJson **root,
 	OvCode		rc;
 
 	*root = NULL;
-	if (memchr(text, 0, len) != NULL)
+	if (len > 0 && memchr(text, 0, len) != NULL)
 		return ov_fail(err, OV_E_SYNTAX, "invalid JSON: embedded NUL");
-	if (!utf8_ok((const unsigned char *) text, len))
+	if (!ov_utf8_ok(text, len))
 		return ov_fail(err, OV_E_SYNTAX, "invalid JSON: not UTF-8");
 	if ((rc = parse_document(&ps, &v)) != OV_OK)
 		return rc;
@@ -425,7 +383,8 @@ ov_json_at(const OvJson *root, const char *pointer)
 		{
 			long		index = 0;
 
-			if (n == 0 || n > 6 || strspn(token, "0123456789") != n)
+			/* RFC 6901 section 4: no leading zeros */
+			if (n == 0 || n > 6 || strspn(token, "0123456789") != n || (n > 1 && token[0] == '0'))
 				return NULL;
 			for (size_t i = 0; i < n; i++)
 				index = index * 10 + (token[i] - '0');
@@ -468,6 +427,24 @@ bool
 ov_json_is_true(const OvJson *v)
 {
 	return v != NULL && v->type == OV_JSON_TRUE;
+}
+
+bool
+ov_json_no_duplicates(const OvJson *v)
+{
+	if (v->type != OV_JSON_OBJECT && v->type != OV_JSON_ARRAY)
+		return true;
+	if (v->type == OV_JSON_OBJECT && v->count > OV_JSON_MAX_MEMBERS)
+		return false;
+	for (const OvJson *c = v->child; c != NULL; c = c->next)
+	{
+		if (!ov_json_no_duplicates(c))
+			return false;
+		for (const OvJson *d = v->type == OV_JSON_OBJECT ? c->next : NULL; d != NULL; d = d->next)
+			if (strcmp(c->key, d->key) == 0)
+				return false;
+	}
+	return true;
 }
 
 bool

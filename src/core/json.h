@@ -3,7 +3,7 @@
  *	  Strict JSON (RFC 8259) read into an arena, and writing helpers.
  *
  * Refused: depth over the limit, duplicate keys in the objects that
- * ov_json_unique() is asked about, NUL (raw or \u0000), invalid UTF-8, lone
+ * ov_json_unique() and ov_json_no_duplicates() are asked about, NUL (raw or \u0000), invalid UTF-8, lone
  * surrogates, control characters in strings, BOM, trailing bytes.  Parsing
  * does not recurse on the C stack.
  */
@@ -36,12 +36,17 @@ extern OvCode ov_json_parse(OvArena *arena, const char *text, size_t len,
 extern const OvJson *ov_json_get(const OvJson *object, const char *key);
 /* RFC 6901 pointer, "" is the root; "/a/0/b" */
 extern const OvJson *ov_json_at(const OvJson *root, const char *pointer);
-/* Is no key of this object given twice? (RFC 7493 section 2.3) */
+/* Is none of these keys given twice in this object? (RFC 7493 section 2.3) */
 extern bool ov_json_unique(const OvJson *object, const char *const *keys, int nkeys);
+/* Is no key given twice in any object here?  No also for an object of more than
+ * OV_JSON_MAX_MEMBERS, so that the answer stays cheap. */
+#define OV_JSON_MAX_MEMBERS 256
+extern bool ov_json_no_duplicates(const OvJson *v);
 extern const char *ov_json_string(const OvJson *v);		/* NULL unless a string */
 extern const char *ov_json_get_string(const OvJson *object, const char *key);
 extern bool ov_json_is_true(const OvJson *v);
-/* Integer (fraction floored), from a number or, if allowed, a digit string. */
+/* Integer (fraction floored), from a number or, if allowed, a digit string;
+ * false for an exponent and for what does not fit. */
 extern bool ov_json_int64(const OvJson *v, bool allow_string, int64_t *out);
 extern void ov_json_quote(OvStr *out, const char *s, size_t len);	/* with quotes */
 extern void ov_json_write(OvStr *out, const OvJson *v);	/* compact */
