@@ -10,7 +10,9 @@
 #include "core/record.h"
 #include "core/codec.h"
 
+#include <limits.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -142,8 +144,12 @@ ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 	bool		ok;
 	unsigned char *p = out;
 
+	*outlen = 0;
 	if (!build_aad(aad, aadbuf, &aadlen))
 		return ov_fail(err, OV_E_LIMIT, "associated data too long");
+	/* OpenSSL counts in int */
+	if (len > INT_MAX)
+		return ov_fail(err, OV_E_LIMIT, "too long to seal");
 	memcpy(p, "OVR", 3);
 	p[3] = 1;					/* format */
 	p[4] = 1;					/* suite */
@@ -163,7 +169,11 @@ ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 	if (ctx != NULL)
 		EVP_CIPHER_CTX_reset(ctx);	/* cleanses the key schedule */
 	if (!ok)
+	{
+		ERR_clear_error();
+		OPENSSL_cleanse(out, len + OV_RECORD_OVERHEAD);
 		return ov_fail(err, OV_E_CRYPTO, "could not seal a record");
+	}
 	*outlen = len + OV_RECORD_OVERHEAD;
 	return OV_OK;
 }
@@ -207,7 +217,7 @@ ov_record_open(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 	bool		ok;
 
 	*outlen = 0;
-	if (!ov_record_key_id(record, len, &key_id))
+	if (len > INT_MAX || !ov_record_key_id(record, len, &key_id))
 		return ov_fail(err, OV_E_SYNTAX, "not a sealed record");
 	if (key_id != aad->key_id)
 		return ov_fail(err, OV_E_AUTH, "record was sealed under another key");
@@ -233,6 +243,7 @@ ov_record_open(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 	{
 		/* What GCM wrote before the tag failed is unauthenticated. */
 		OPENSSL_cleanse(out, plainlen);
+		ERR_clear_error();
 		return ov_fail(err, OV_E_AUTH, "record does not open: it was altered or moved");
 	}
 	out[plainlen] = '\0';
