@@ -115,7 +115,9 @@ import_rsa(OvArena *arena, const OvJson *jwk, bool private)
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	EVP_PKEY   *pkey = NULL;
 
+	/* With e = 1 a signature is the padded digest itself: anyone's. */
 	if (bld != NULL && n != NULL && e != NULL && BN_num_bits(n) >= 2048 && BN_num_bits(n) <= 8192 &&
+		BN_is_odd(n) && BN_is_odd(e) && !BN_is_one(e) && BN_num_bits(e) <= 64 &&
 		(!private || d != NULL) &&
 		OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
 		OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_RSA_E, e) == 1 &&
@@ -162,7 +164,7 @@ import_key(OvArena *arena, const OvJson *jwk, bool private, Key *key, OvError *e
 		key->pkey = import_rsa(arena, jwk, private);
 	}
 	else
-		return ov_fail(err, OV_E_DENIED, "key type is none of Ed25519, P-256 and RSA");
+		return ov_fail(err, OV_E_NOTFOUND, "key type is none of Ed25519, P-256 and RSA");
 	if (key->pkey == NULL)
 	{
 		ERR_clear_error();
@@ -197,13 +199,21 @@ ov_jwks_parse(const OvJson *doc, OvJwks **out, OvError *err)
 	arena = ov_arena_new();
 	for (const OvJson *k = keys->child; k != NULL && rc == OV_OK; k = k->next)
 	{
+		const char *use = ov_json_get_string(k, "use");
+
 		/* A private key has no business where only verification happens. */
 		if (ov_json_get(k, "d") != NULL || ov_json_get(k, "k") != NULL)
 			rc = ov_fail(err, OV_E_DENIED, "JWK set holds a private or symmetric key");
+		else if (use != NULL && strcmp(use, "sig") != 0)
+			continue;
 		else if ((rc = import_key(arena, k, false, &jwks->keys[jwks->nkeys], err)) == OV_OK)
 			jwks->nkeys++;
+		else if (rc == OV_E_NOTFOUND)
+			rc = OV_OK;			/* RFC 7517 section 5: ignore what is not understood */
 	}
 	ov_arena_free(arena);
+	if (rc == OV_OK && jwks->nkeys == 0)
+		rc = ov_fail(err, OV_E_DENIED, "JWK set has no Ed25519, P-256 or RSA key for signatures");
 	if (rc != OV_OK)
 	{
 		ov_jwks_free(jwks);
@@ -290,9 +300,6 @@ OvCode
 ov_jwt_peek(OvArena *arena, const char *jwt, size_t len,
 			const OvJson **header, const OvJson **claims, OvError *err)
 {
-	static const char *const names[] = {
-		"alg", "kid", "typ", "crit", "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "act", "b64"
-	};
 	const char *dot1,
 			   *dot2;
 	unsigned char *raw;
@@ -301,7 +308,7 @@ ov_jwt_peek(OvArena *arena, const char *jwt, size_t len,
 	*header = *claims = NULL;
 	if (len > MAX_JWT)
 		return ov_fail(err, OV_E_LIMIT, "assertion is longer than %d bytes", MAX_JWT);
-	dot1 = memchr(jwt, '.', len);
+	dot1 = len > 0 ? memchr(jwt, '.', len) : NULL;
 	dot2 = dot1 != NULL ? memchr(dot1 + 1, '.', len - (size_t) (dot1 + 1 - jwt)) : NULL;
 	if (dot2 == NULL || memchr(dot2 + 1, '.', len - (size_t) (dot2 + 1 - jwt)) != NULL)
 		return ov_fail(err, OV_E_SYNTAX, "assertion is not a compact JWS");
@@ -313,8 +320,8 @@ ov_jwt_peek(OvArena *arena, const char *jwt, size_t len,
 		ov_json_parse(arena, (char *) raw, rawlen, claims, NULL) != OV_OK ||
 		(*claims)->type != OV_JSON_OBJECT)
 		return ov_fail(err, OV_E_SYNTAX, "assertion claims are malformed");
-	if (!ov_json_unique(*header, names, sizeof(names) / sizeof(names[0])) ||
-		!ov_json_unique(*claims, names, sizeof(names) / sizeof(names[0])))
+	/* RFC 7515 section 4, RFC 7519 section 4: names are unique; claims' names are the issuer's choice */
+	if (!ov_json_no_duplicates(*header) || !ov_json_no_duplicates(*claims))
 		return ov_fail(err, OV_E_SYNTAX, "assertion names a member twice");
 	return OV_OK;
 }
@@ -345,6 +352,8 @@ ov_jwt_verify(OvArena *arena, const char *jwt, size_t len, const OvJwks *keys,
 		return ov_fail(err, OV_E_DENIED, "assertion has an unexpected type");
 	alg = ov_json_get_string(*header, "alg");
 	kid = ov_json_get_string(*header, "kid");
+	if (kid == NULL && ov_json_get(*header, "kid") != NULL)
+		return ov_fail(err, OV_E_SYNTAX, "assertion header is malformed");
 	dot2 = memrchr(jwt, '.', len);
 	if (ov_b64url_decode(arena, dot2 + 1, len - (size_t) (dot2 + 1 - jwt), &sig, &siglen) != OV_OK)
 		return ov_fail(err, OV_E_SYNTAX, "assertion signature is malformed");
@@ -380,15 +389,18 @@ ov_jwt_sign(OvArena *arena, const OvJson *private_jwk, const char *header_extra,
 	const char *alg,
 			   *kid = ov_json_get_string(private_jwk, "kid");
 	EVP_MD_CTX *ctx = NULL;
+	EVP_PKEY_CTX *pctx;
 	unsigned char sig[1024],
 				raw[64];
 	size_t		siglen = sizeof(sig);
 	OvCode		rc;
-	bool		ok;
+	bool		ok,
+				pss;
 
 	if ((rc = import_key(arena, private_jwk, true, &key, err)) != OV_OK)
 		return rc;
-	alg = key.type == KEY_ED25519 ? "EdDSA" : key.type == KEY_P256 ? "ES256" : "RS256";
+	pss = key.type == KEY_RSA && strcmp(key.alg, "PS256") == 0;
+	alg = key.type == KEY_ED25519 ? "EdDSA" : key.type == KEY_P256 ? "ES256" : pss ? "PS256" : "RS256";
 	ov_str_init(&head, arena);
 	ov_str_printf(&head, "{\"alg\":\"%s\"", alg);
 	if (kid != NULL)
@@ -403,7 +415,8 @@ ov_jwt_sign(OvArena *arena, const OvJson *private_jwk, const char *header_extra,
 							ov_b64url(arena, claims_json, strlen(claims_json)));
 	ctx = EVP_MD_CTX_new();
 	ok = ctx != NULL &&
-		EVP_DigestSignInit(ctx, NULL, key.type == KEY_ED25519 ? NULL : EVP_sha256(), NULL, key.pkey) == 1 &&
+		EVP_DigestSignInit(ctx, &pctx, key.type == KEY_ED25519 ? NULL : EVP_sha256(), NULL, key.pkey) == 1 &&
+		(!pss || set_pss(pctx)) &&
 		EVP_DigestSign(ctx, sig, &siglen, (unsigned char *) input, strlen(input)) == 1;
 	if (ok && key.type == KEY_P256)
 	{
@@ -412,7 +425,8 @@ ov_jwt_sign(OvArena *arena, const OvJson *private_jwk, const char *header_extra,
 
 		ok = es != NULL && BN_bn2binpad(ECDSA_SIG_get0_r(es), raw, 32) == 32 &&
 			BN_bn2binpad(ECDSA_SIG_get0_s(es), raw + 32, 32) == 32;
-		memcpy(sig, raw, 64);
+		if (ok)
+			memcpy(sig, raw, 64);
 		siglen = 64;
 		ECDSA_SIG_free(es);
 	}
@@ -425,18 +439,27 @@ ov_jwt_sign(OvArena *arena, const OvJson *private_jwk, const char *header_extra,
 	return OV_OK;
 }
 
+/* RFC 7638 section 3, RFC 8037 section 2: these members, in this order */
+static char *
+ed25519_thumbprint(OvArena *arena, const char *x)
+{
+	char	   *canonical = ov_arena_printf(arena, "{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"%s\"}", x);
+	unsigned char digest[32];
+
+	ov_sha256(canonical, strlen(canonical), digest);
+	return ov_b64url(arena, digest, sizeof(digest));
+}
+
 OvCode
 ov_jwk_generate(OvArena *arena, char **private_jwk, char **public_jwk, OvError *err)
 {
 	EVP_PKEY   *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	unsigned char pub[32],
-				priv[32],
-				digest[32];
+				priv[32];
 	size_t		publen = 32,
 				privlen = 32;
 	char	   *x,
-			   *kid,
-			   *canonical;
+			   *kid;
 
 	if (pkey == NULL || EVP_PKEY_get_raw_public_key(pkey, pub, &publen) != 1 ||
 		EVP_PKEY_get_raw_private_key(pkey, priv, &privlen) != 1)
@@ -446,10 +469,7 @@ ov_jwk_generate(OvArena *arena, char **private_jwk, char **public_jwk, OvError *
 	}
 	EVP_PKEY_free(pkey);
 	x = ov_b64url(arena, pub, 32);
-	/* RFC 7638 section 3.2, RFC 8037 section 2 */
-	canonical = ov_arena_printf(arena, "{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"%s\"}", x);
-	ov_sha256(canonical, strlen(canonical), digest);
-	kid = ov_b64url(arena, digest, 32);
+	kid = ed25519_thumbprint(arena, x);
 	*public_jwk = ov_arena_printf(arena, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"alg\":\"EdDSA\",\"use\":\"sig\",\"kid\":\"%s\",\"x\":\"%s\"}",
 								  kid, x);
 	*private_jwk = ov_arena_printf(arena, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"alg\":\"EdDSA\",\"kid\":\"%s\",\"x\":\"%s\",\"d\":\"%s\"}",
