@@ -22,6 +22,7 @@
 #define MAX_FILE (1024 * 1024)
 #define MAX_VERSIONS 64
 #define MAX_ISSUERS 32
+#define MAX_TIME ((int64_t) 1 << 52)	/* of a claim: sums and differences stay in range */
 
 typedef struct Version
 {
@@ -70,7 +71,8 @@ check_path(const char *path, const char *forbidden_dir, int *fd, OvError *err)
 				dir[PATH_MAX];
 	size_t		n;
 
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* A FIFO must be refused below, not waited for. */
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (*fd < 0)
 		return ov_fail(err, OV_E_IO, "could not open vault file \"%s\": %s", path, strerror(errno));
 	if (fstat(*fd, &st) != 0 || !S_ISREG(st.st_mode))
@@ -84,8 +86,10 @@ check_path(const char *path, const char *forbidden_dir, int *fd, OvError *err)
 		strcpy(err->detail, "Permissions should be u=rw (0600) or less if owned by the server's user, or u=rw,g=r (0640) or less if owned by root.");
 		return OV_E_CONFIG;
 	}
-	if (forbidden_dir != NULL && realpath(path, real) != NULL && realpath(forbidden_dir, dir) != NULL)
+	if (forbidden_dir != NULL)
 	{
+		if (realpath(path, real) == NULL || realpath(forbidden_dir, dir) == NULL)
+			return ov_fail(err, OV_E_IO, "could not resolve the path of vault file \"%s\": %s", path, strerror(errno));
 		n = strlen(dir);
 		if (strncmp(real, dir, n) == 0 && (real[n] == '/' || real[n] == '\0'))
 			return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" is below the data directory", path);
@@ -193,6 +197,23 @@ tenants_overlap(const Issuer *a, const Issuer *b)
 	return false;
 }
 
+/* A member of the wrong type must not pass for one that is absent. */
+static bool
+optional_string(const OvJson *doc, const char *name, const char **out)
+{
+	*out = ov_json_get_string(doc, name);
+	return *out != NULL || ov_json_get(doc, name) == NULL;
+}
+
+static bool
+optional_bool(const OvJson *doc, const char *name, bool *out)
+{
+	const OvJson *v = ov_json_get(doc, name);
+
+	*out = ov_json_is_true(v);
+	return v == NULL || v->type == OV_JSON_TRUE || v->type == OV_JSON_FALSE;
+}
+
 static OvCode
 load_issuer(OvVaultFile *vf, const OvJson *doc, OvError *err)
 {
@@ -202,14 +223,14 @@ load_issuer(OvVaultFile *vf, const OvJson *doc, OvError *err)
 
 	i->issuer = ov_json_get_string(doc, "issuer");
 	i->audience = ov_json_get_string(doc, "audience");
-	i->tenant = ov_json_get_string(doc, "tenant");
-	i->tenant_claim = ov_json_get_string(doc, "tenant_claim");
 	i->tenants = ov_json_get(doc, "tenants");
-	i->subject_claim = ov_json_get_string(doc, "subject_claim");
-	i->single_use = ov_json_is_true(ov_json_get(doc, "single_use"));
+	if (!optional_string(doc, "tenant", &i->tenant) || !optional_string(doc, "tenant_claim", &i->tenant_claim) ||
+		!optional_string(doc, "subject_claim", &i->subject_claim) || !optional_bool(doc, "single_use", &i->single_use))
+		return ov_fail(err, OV_E_CONFIG, "vault file: a member of an issuer has the wrong type");
 	i->max_age = 3600;
-	if (ov_json_get(doc, "max_age") != NULL && !ov_json_int64(ov_json_get(doc, "max_age"), false, &i->max_age))
-		return ov_fail(err, OV_E_CONFIG, "vault file: \"max_age\" is not a number");
+	if (ov_json_get(doc, "max_age") != NULL &&
+		(!ov_json_int64(ov_json_get(doc, "max_age"), false, &i->max_age) || i->max_age < 1 || i->max_age > MAX_TIME))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"max_age\" is not a number of seconds");
 	if (i->issuer == NULL || i->audience == NULL || jwks == NULL)
 		return ov_fail(err, OV_E_CONFIG, "vault file: an issuer needs \"issuer\", \"audience\" and \"jwks\"");
 	if ((i->tenant != NULL) == (i->tenant_claim != NULL))
@@ -220,8 +241,12 @@ load_issuer(OvVaultFile *vf, const OvJson *doc, OvError *err)
 		return rc;
 	vf->nissuers++;
 	for (int k = 0; k < vf->nissuers - 1; k++)
+	{
 		if (tenants_overlap(i, &vf->issuers[k]))
 			return ov_fail(err, OV_E_CONFIG, "vault file: two issuers yield the same tenant");
+		if (strcmp(i->issuer, vf->issuers[k].issuer) == 0 && strcmp(i->audience, vf->issuers[k].audience) == 0)
+			return ov_fail(err, OV_E_CONFIG, "vault file: an issuer is given twice for one audience");
+	}
 	return OV_OK;
 }
 
@@ -292,6 +317,8 @@ load_document(OvVaultFile *vf, OvArena *secret, const OvJson *doc, OvError *err)
 
 	if (doc->type != OV_JSON_OBJECT)
 		return ov_fail(err, OV_E_CONFIG, "vault file is not a JSON object");
+	if (!ov_json_no_duplicates(doc))
+		return ov_fail(err, OV_E_CONFIG, "vault file names a member twice");
 	if ((rc = load_keyring(vf, secret, ov_json_get(doc, "keyring"), err)) != OV_OK ||
 		(rc = keep_public(vf, doc, &public, err)) != OV_OK ||
 		(rc = load_identity(vf, ov_json_get(public, "identity"), err)) != OV_OK)
@@ -493,6 +520,12 @@ audience_ok(const OvJson *aud, const char *want)
 	return string_array(aud) && aud->type == OV_JSON_ARRAY && array_has(aud, want);
 }
 
+static bool
+claim_time(const OvJson *claims, const char *name, int64_t *out)
+{
+	return ov_json_int64(ov_json_get(claims, name), false, out) && *out >= 0 && *out <= MAX_TIME;
+}
+
 static OvCode
 check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, int64_t now,
 			int64_t *expires_at, OvError *err)
@@ -500,15 +533,14 @@ check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, i
 	int64_t		nbf = now,
 				iat = now;
 
-	if (!ov_json_int64(ov_json_get(claims, "exp"), false, expires_at))
+	/* RFC 7519 sections 4.1.4 to 4.1.6; "exp" is the first moment at which it is too late */
+	if (!claim_time(claims, "exp", expires_at))
 		return ov_fail(err, OV_E_DENIED, "assertion has no expiry");
-	if (*expires_at < now - vf->leeway)
+	if (*expires_at <= now - vf->leeway)
 		return ov_fail(err, OV_E_EXPIRED, "assertion has expired");
-	if (ov_json_get(claims, "nbf") != NULL &&
-		(!ov_json_int64(ov_json_get(claims, "nbf"), false, &nbf) || nbf > now + vf->leeway))
+	if (ov_json_get(claims, "nbf") != NULL && (!claim_time(claims, "nbf", &nbf) || nbf > now + vf->leeway))
 		return ov_fail(err, OV_E_DENIED, "assertion is not valid yet");
-	if (ov_json_get(claims, "iat") != NULL &&
-		(!ov_json_int64(ov_json_get(claims, "iat"), false, &iat) || iat > now + vf->leeway))
+	if (ov_json_get(claims, "iat") != NULL && (!claim_time(claims, "iat", &iat) || iat > now + vf->leeway))
 		return ov_fail(err, OV_E_DENIED, "assertion was issued in the future");
 	if (*expires_at - iat > issuer->max_age + vf->leeway)
 		return ov_fail(err, OV_E_DENIED, "assertion lives longer than the vault file allows");
@@ -535,8 +567,13 @@ ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size
 		return rc;
 	iss = ov_json_get_string(claims, "iss");
 	for (int i = 0; i < vf->nissuers && iss != NULL; i++)
-		if (strcmp(vf->issuers[i].issuer, iss) == 0 && audience_ok(ov_json_get(claims, "aud"), vf->issuers[i].audience))
-			issuer = &vf->issuers[i];
+	{
+		if (strcmp(vf->issuers[i].issuer, iss) != 0 || !audience_ok(ov_json_get(claims, "aud"), vf->issuers[i].audience))
+			continue;
+		if (issuer != NULL)
+			return ov_fail(err, OV_E_DENIED, "assertion is for more than one audience of this vault");
+		issuer = &vf->issuers[i];
+	}
 	if (issuer == NULL)
 		return ov_fail(err, OV_E_DENIED, "assertion is from an unknown issuer or for another audience");
 	if ((rc = ov_jwt_verify(arena, jwt, len, issuer->keys, &header, &claims, err)) != OV_OK ||
@@ -558,7 +595,7 @@ ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size
 	identity->tenant = tenant;
 	identity->issuer = issuer->issuer;
 	if ((v = ov_json_get(claims, "jti")) != NULL &&
-		((identity->jti = ov_json_string(v)) == NULL || v->len > 255))
+		((identity->jti = ov_json_string(v)) == NULL || v->len < 1 || v->len > 255))
 		return ov_fail(err, OV_E_DENIED, "assertion has a malformed \"jti\"");
 	if (issuer->single_use && identity->jti == NULL)
 		return ov_fail(err, OV_E_DENIED, "assertion needs a \"jti\"");

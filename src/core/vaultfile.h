@@ -7,7 +7,7 @@
  * tool).  {
  *	 "vault": "name", "instance": "id", "peers": ["id"...],
  *	 "keyring": { "active": 1, "versions": [ {"version":1,"key":"<base64url 32 bytes>",
- *				   "state":"active|decrypt","created":"..."} ] },
+ *				   "created":"..."} ] },
  *	 "identity": { "source": "assertion|authenticated|role", "leeway": 30,
  *		"issuers": [ {"issuer": "...", "audience": "...", "tenant": "" |
  *			"tenant_claim": "tid", "tenants": ["a"], "subject_claim": "sub",
@@ -35,7 +35,7 @@ extern OvCode ov_vaultfile_load(const char *path, const char *forbidden_dir,
 extern void ov_vaultfile_free(OvVaultFile *vf);		/* cleanses */
 extern OvIdentitySource ov_vaultfile_source(const OvVaultFile *vf);
 /* {"vault":..,"instance":..,"peers":[],"identity_source":"assertion","active_version":1,
- *	"versions":[{"version":1,"fingerprint":"hex16","state":..}],"allowed_hosts":[],"allowed_networks":[],
+ *	"versions":[{"version":1,"fingerprint":"hex16","active":true}],"allowed_hosts":[],"allowed_networks":[],
  *	"issuers":[{"issuer":..,"audience":..,"keys":n}]}: nothing secret */
 extern char *ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf);
 extern int	ov_vaultfile_active_version(const OvVaultFile *vf);
