@@ -34,12 +34,13 @@ static const char usage[] =
 "  oauth-vault-keyring add      --file PATH             a new version, not yet active\n"
 "  oauth-vault-keyring activate --file PATH --version N\n"
 "  oauth-vault-keyring retire   --file PATH --version N removes it for ever\n"
-"  oauth-vault-keyring sign     --file PATH --user USER [--actor AGENT] [--ttl SECONDS]\n"
-"        [--issuer URL] [--audience AUD] [--claim NAME=VALUE]... [--signing-key PATH]\n"
+"  oauth-vault-keyring sign     --file PATH --user USER [--tenant T] [--actor AGENT]\n"
+"        [--ttl SECONDS] [--issuer URL] [--audience AUD] [--claim NAME=VALUE]...\n"
+"        [--signing-key PATH]\n"
 "\n"
 "init also writes a development signing key (PATH.signing-key.json) whose public\n"
-"half the vault file pins; sign uses it.  In production pin the keys of your own\n"
-"identity service instead.\n";
+"half the vault file pins; sign uses it, and puts --tenant into the claim \"tenant\".\n"
+"In production pin the keys of your own identity service instead.\n";
 
 #define MAX_LIST 32
 
@@ -158,6 +159,8 @@ replace_file(const char *path, const char *text)
 	char	   *temp = ov_arena_printf(arena, "%s.new", path);
 	struct stat st;
 	int			fd;
+	OvVaultFile *vf;
+	OvError		err;
 
 	if (stat(path, &st) != 0)
 		die("could not stat \"%s\": %s", path, strerror(errno));
@@ -168,6 +171,13 @@ replace_file(const char *path, const char *text)
 	if (fchown(fd, st.st_uid, st.st_gid) != 0 || fchmod(fd, st.st_mode & 0640) != 0)
 		die("could not set the owner of \"%s\": %s", temp, strerror(errno));
 	write_fd(fd, temp, text);
+	/* What is put in place must be what the server will accept. */
+	if (ov_vaultfile_load(temp, NULL, &vf, &err) != OV_OK)
+	{
+		unlink(temp);
+		die("left as it was: %s", err.message);
+	}
+	ov_vaultfile_free(vf);
 	if (rename(temp, path) != 0)
 		die("could not rename \"%s\": %s", temp, strerror(errno));
 	sync_directory(path);
@@ -303,20 +313,22 @@ command_show(const Options *o)
 	ov_vaultfile_free(vf);
 }
 
-static void
+/* "last" keeps the highest version ever given, so that none is given twice; it is returned. */
+static long
 put_keyring(OvStr *s, const OvJson *keyring, long active, long retire, bool add)
 {
 	int64_t		version,
-				highest = 0;
+				last = 0;
 	bool		first = true;
 
+	(void) ov_json_int64(ov_json_get(keyring, "last"), false, &last);
 	ov_str_printf(s, "{\"active\": %ld, \"versions\": [", active);
 	for (const OvJson *v = ov_json_get(keyring, "versions")->child; v != NULL; v = v->next)
 	{
 		if (!ov_json_int64(ov_json_get(v, "version"), false, &version))
 			die("a key version is malformed");
-		if (version > highest)
-			highest = version;
+		if (version > last)
+			last = version;
 		if (version == retire)
 			continue;
 		ov_str_puts(s, first ? "\n    " : ",\n    ");
@@ -325,10 +337,9 @@ put_keyring(OvStr *s, const OvJson *keyring, long active, long retire, bool add)
 	}
 	if (add)
 		ov_str_printf(s, ",\n    {\"version\": %ld, \"created\": \"%s\", \"key\": \"%s\"}",
-					  (long) highest + 1, today(), new_key());
-	ov_str_puts(s, "\n  ]}");
-	if (add)
-		printf("added version %ld\n", (long) highest + 1);
+					  (long) ++last, today(), new_key());
+	ov_str_printf(s, "\n  ], \"last\": %ld}", (long) last);
+	return (long) last;
 }
 
 /* add, activate, retire: the document again, with another keyring */
@@ -338,6 +349,7 @@ command_change(const Options *o, const char *what)
 	const OvJson *doc = read_json(o->file),
 			   *keyring = ov_json_get(doc, "keyring");
 	int64_t		active;
+	long		last = 0;
 	bool		known = false;
 	OvVaultFile *vf;
 	OvError		err;
@@ -368,13 +380,15 @@ command_change(const Options *o, const char *what)
 		ov_json_quote(&s, v->key, strlen(v->key));
 		ov_str_puts(&s, ": ");
 		if (strcmp(v->key, "keyring") == 0)
-			put_keyring(&s, v, (long) active, strcmp(what, "retire") == 0 ? o->version : 0,
-						strcmp(what, "add") == 0);
+			last = put_keyring(&s, v, (long) active, strcmp(what, "retire") == 0 ? o->version : 0,
+							   strcmp(what, "add") == 0);
 		else
 			ov_json_write(&s, v);
 	}
 	ov_str_puts(&s, "\n}\n");
 	replace_file(o->file, s.data);
+	if (strcmp(what, "add") == 0)
+		printf("added version %ld\n", last);
 }
 
 static void
@@ -401,6 +415,11 @@ command_sign(const Options *o)
 	ov_str_puts(&s, ",");
 	put_member(&s, "sub", o->user);
 	ov_str_printf(&s, ",\"iat\":%ld,\"exp\":%ld,\"jti\":\"%s\"", now, now + o->ttl, jti);
+	if (o->tenant != NULL)
+	{
+		ov_str_puts(&s, ",");
+		put_member(&s, "tenant", o->tenant);
+	}
 	if (o->actor != NULL)
 	{
 		ov_str_puts(&s, ",\"act\":{");
@@ -430,6 +449,19 @@ add_to(const char **list, int *n, const char *value)
 	list[(*n)++] = value;
 }
 
+static long
+number(const char *option, const char *value)
+{
+	char	   *end;
+	long		n;
+
+	errno = 0;
+	n = strtol(value, &end, 10);
+	if (end == value || *end != '\0' || errno != 0 || labs(n) > INT32_MAX)
+		die("%s needs a number", option);
+	return n;
+}
+
 static void
 parse_options(int argc, char **argv, Options *o)
 {
@@ -451,21 +483,51 @@ parse_options(int argc, char **argv, Options *o)
 	{
 		switch (c)
 		{
-			case 'f': o->file = optarg; break;
-			case 'v': o->vault = optarg; break;
-			case 'i': o->instance = optarg; break;
-			case 's': o->source = optarg; break;
-			case 'I': o->issuer = optarg; break;
-			case 'A': o->audience = optarg; break;
-			case 't': o->tenant = optarg; break;
-			case 'k': o->signing_key = optarg; break;
-			case 'u': o->user = optarg; break;
-			case 'a': o->actor = optarg; break;
-			case 'T': o->ttl = strtol(optarg, NULL, 10); break;
-			case 'n': o->version = strtol(optarg, NULL, 10); break;
-			case 'H': add_to(o->hosts, &o->nhosts, optarg); break;
-			case 'N': add_to(o->networks, &o->nnetworks, optarg); break;
-			case 'c': add_to(o->claims, &o->nclaims, optarg); break;
+			case 'f':
+				o->file = optarg;
+				break;
+			case 'v':
+				o->vault = optarg;
+				break;
+			case 'i':
+				o->instance = optarg;
+				break;
+			case 's':
+				o->source = optarg;
+				break;
+			case 'I':
+				o->issuer = optarg;
+				break;
+			case 'A':
+				o->audience = optarg;
+				break;
+			case 't':
+				o->tenant = optarg;
+				break;
+			case 'k':
+				o->signing_key = optarg;
+				break;
+			case 'u':
+				o->user = optarg;
+				break;
+			case 'a':
+				o->actor = optarg;
+				break;
+			case 'T':
+				o->ttl = number("--ttl", optarg);
+				break;
+			case 'n':
+				o->version = number("--version", optarg);
+				break;
+			case 'H':
+				add_to(o->hosts, &o->nhosts, optarg);
+				break;
+			case 'N':
+				add_to(o->networks, &o->nnetworks, optarg);
+				break;
+			case 'c':
+				add_to(o->claims, &o->nclaims, optarg);
+				break;
 			case 'h':
 				fputs(usage, stdout);
 				exit(0);
@@ -474,6 +536,8 @@ parse_options(int argc, char **argv, Options *o)
 				exit(2);
 		}
 	}
+	if (optind < argc)
+		die("unexpected argument \"%s\"", argv[optind]);
 }
 
 int

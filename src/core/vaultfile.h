@@ -7,7 +7,7 @@
  * tool).  {
  *	 "vault": "name", "instance": "id", "peers": ["id"...],
  *	 "keyring": { "active": 1, "versions": [ {"version":1,"key":"<base64url 32 bytes>",
- *				   "created":"..."} ] },
+ *				   "created":"..."} ], "last": 1 },	   the highest version ever given
  *	 "identity": { "source": "assertion|authenticated|role", "leeway": 30,
  *		"issuers": [ {"issuer": "...", "audience": "...", "tenant": "" |
  *			"tenant_claim": "tid", "tenants": ["a"], "subject_claim": "sub",
