@@ -332,12 +332,15 @@ parse_document(Parser *ps, OvJson **root)
 OvCode
 ov_json_parse(OvArena *arena, const char *text, size_t len, const OvJson **root, OvError *err)
 {
-	Parser		ps = {arena, text, text + len, text, err};
+	Parser		ps;
 	OvJson	   *v;
 	OvCode		rc;
 
 	*root = NULL;
-	if (len > 0 && memchr(text, 0, len) != NULL)
+	if (len == 0)
+		text = "";				/* may have been NULL */
+	ps = (Parser) {arena, text, text + len, text, err};
+	if (memchr(text, 0, len) != NULL)
 		return ov_fail(err, OV_E_SYNTAX, "invalid JSON: embedded NUL");
 	if (!ov_utf8_ok(text, len))
 		return ov_fail(err, OV_E_SYNTAX, "invalid JSON: not UTF-8");
