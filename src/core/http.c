@@ -7,6 +7,9 @@
  * tells libcurl what happened to its sockets, takes finished transfers off it
  * and only then, outside libcurl, calls their callbacks, which may send again.
  *
+ * What one transfer is made of, and libcurl's callbacks for it, are in
+ * http_transfer.c.
+ *
  * Lifecycle of a Transfer: ov_http_send() checks and copies the request; it is
  * on http->active while libcurl has it, on http->finished from its end until its
  * callback, and cleansed and freed right after that.  ov_http_free() takes the
@@ -329,14 +332,13 @@ collect_finished(OvHttp *http)
 
 /* ---- the interface ---- */
 
-OvCode
-ov_http_new(const OvHttpConfig *config, OvHttp **out, OvError *err)
+static OvCode
+new_engine(const OvHttpConfig *config, OvHttp **out, OvError *err)
 {
 	OvCode		code = initialize_libcurl(err);
 	Config	   *c;
 	OvHttp	   *http;
 
-	*out = NULL;
 	if (code != OV_OK || (code = config_new(config, &c, err)) != OV_OK)
 		return code;
 	http = calloc(1, sizeof(OvHttp));
@@ -373,20 +375,33 @@ ov_http_new(const OvHttpConfig *config, OvHttp **out, OvError *err)
 	return OV_OK;
 }
 
+OvCode
+ov_http_new(const OvHttpConfig *config, OvHttp **out, OvError *err)
+{
+	OvCode		code;
+	sigset_t	old;
+
+	*out = NULL;
+	enter(&old);
+	code = new_engine(config, out, err);
+	leave(&old);
+	return code;
+}
+
 /* For transfers to come; on failure all stays as it was. */
 OvCode
 ov_http_reconfigure(OvHttp *http, const OvHttpConfig *config, OvError *err)
 {
 	Config	   *c;
-	OvCode		code = config_new(config, &c, err);
+	OvCode		code;
 	sigset_t	old;
 
-	if (code != OV_OK)
-		return code;
 	enter(&old);
-	set_config(http, c);
+	code = config_new(config, &c, err);
+	if (code == OV_OK)
+		set_config(http, c);
 	leave(&old);
-	return OV_OK;
+	return code;
 }
 
 int

@@ -581,8 +581,8 @@ failures(void)
 {
 	OvHttpRequest huge = request_for("POST", HTTP("/ok"), "x");
 	struct pollfd p = {ov_http_fd(http), POLLIN, 0};
-	char		old_mask[sizeof(sigset_t)],
-				new_mask[sizeof(sigset_t)];
+	sigset_t	mask;
+	int			blocked = 0;
 	Result	   *r = call("POST", url_of("http", closed_port, "/"), "a=b");
 
 	is_str(r->error, "connection refused", "nobody listens");
@@ -613,7 +613,6 @@ failures(void)
 	is_int(seen->fatal, 1, "a POST is never sent twice");
 	ok(r->error[0] != '\0' && r->sent, "but fails: %s", r->error);
 
-	pthread_sigmask(SIG_SETMASK, NULL, (sigset_t *) old_mask);
 	huge.body_len = SIZE_MAX / 4;
 	free(result.body);
 	is_int(start_request(&result, &huge, NULL), OV_OK, "a request that cannot start is accepted");
@@ -622,8 +621,10 @@ failures(void)
 	ov_http_service(http);
 	ok(result.calls == 1 && !result.in_send && !result.sent, "and the end is told: %s", result.error);
 	is_int(poll(&p, 1, 0), 0, "then the fd is quiet");
-	pthread_sigmask(SIG_SETMASK, NULL, (sigset_t *) new_mask);
-	ok(memcmp(old_mask, new_mask, sizeof(old_mask)) == 0, "the signal mask is as before");
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	for (int i = 1; i <= 64; i++)
+		blocked += sigismember(&mask, i) == 1;
+	is_int(blocked, 0, "no signal is left blocked");
 }
 
 static void
