@@ -21,6 +21,7 @@ need gcc /usr/bin/gcc
 need make /usr/bin/make
 need openssl /usr/bin/openssl
 need libssl-dev /usr/include/openssl/evp.h
+need libkrb5-dev /usr/include/gssapi/gssapi.h
 need libcurl4-openssl-dev "/usr/include/$(uname -m)-linux-gnu/curl/curl.h"
 need "postgresql-$pgversion" "/usr/lib/postgresql/$pgversion/bin/postgres"
 need "postgresql-server-dev-$pgversion" "/usr/lib/postgresql/$pgversion/lib/pgxs/src/makefiles/pgxs.mk"

@@ -119,6 +119,20 @@ ov_subkey(const unsigned char key[OV_KEY_LEN], const char *label, unsigned char 
 	expand(key, label, NULL, 0, out);
 }
 
+void
+ov_token_fingerprint(const unsigned char subkey[OV_KEY_LEN], const char *token, size_t len,
+					 unsigned char out[OV_FINGERPRINT_LEN])
+{
+	static const char label[] = "ov1 fingerprint";
+	unsigned char key[32];
+	unsigned char mac[32];
+
+	ov_hmac_sha256(subkey, OV_KEY_LEN, label, sizeof(label) - 1, key);
+	ov_hmac_sha256(key, sizeof(key), token, len, mac);
+	memcpy(out, mac, OV_FINGERPRINT_LEN);
+	OPENSSL_cleanse(key, sizeof(key));
+}
+
 /* One context per process, re-keyed for each record: a new one costs more than the record. */
 static EVP_CIPHER_CTX *
 cipher_ctx(void)

@@ -62,6 +62,10 @@ extern OvCode ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const 
 								  const unsigned char salt[32], const unsigned char iv[12],
 								  const void *plain, size_t len,
 								  unsigned char *out, size_t *outlen, OvError *err);
+/* Which access token was it?  Keyed with the access subkey: tells nothing without it. */
+#define OV_FINGERPRINT_LEN 16
+extern void ov_token_fingerprint(const unsigned char subkey[OV_KEY_LEN], const char *token, size_t len,
+								 unsigned char out[OV_FINGERPRINT_LEN]);
 extern const char *ov_purpose_name(OvPurpose purpose);
 extern bool ov_purpose_parse(const char *name, OvPurpose *purpose);
 extern bool ov_record_key_id(const unsigned char *record, size_t len, uint64_t *key_id);

@@ -342,8 +342,8 @@ ov_vaultfile_load(const char *path, const char *forbidden_dir, OvVaultFile **out
 	OvArena    *secret;
 	OvError		ignored;
 	const OvJson *doc;
-	char	   *text;
-	size_t		len;
+	char	   *text = NULL;
+	size_t		len = 0;
 	int			fd = -1;
 	OvCode		rc;
 

@@ -1,0 +1,102 @@
+/*
+ * catalog.h
+ *	  What both sessions and workers read: home row, connectors, rules, keys.
+ *
+ * All functions need SPI and run as oauth_vault_owner; what they return lives
+ * in the caller's memory context.
+ */
+#ifndef OV_CATALOG_H
+#define OV_CATALOG_H
+
+#include "postgres.h"
+#include "core/provider.h"
+#include "core/record.h"
+#include "sql_call.h"
+
+/* Published settings (vaultfile.h, ov_vaultfile_public), parsed; kept until they change. */
+typedef enum OvSource
+{
+	OV_SOURCE_ASSERTION, OV_SOURCE_AUTHENTICATED, OV_SOURCE_ROLE
+} OvSource;
+
+typedef struct OvSettings
+{
+	OvSource	source;
+	const char *instance;
+	int			nhosts;
+	const char **allowed_hosts;
+	int			nnetworks;
+	const char **allowed_networks;
+} OvSettings;
+
+/* Raises OV040 when there are none */
+extern const OvSettings *ov_current_settings(void);
+/* NULL when there are none */
+extern const OvSettings *ov_settings_or_null(void);
+
+typedef struct OvHome
+{
+	unsigned char vault_id[16];
+	bool		held;			/* this database is a copy that nobody has claimed (OV060) */
+	char		why[160];
+} OvHome;
+
+/* The home row; false when there is none yet. */
+extern bool ov_home(OvHome *home);
+/* The home row, made if there is none: in the transaction of the first sealed secret. */
+extern void ov_home_claim(OvHome *home);
+
+typedef struct OvConnector
+{
+	unsigned char id[16];
+	char	   *name;
+	char	   *provider;
+	char	   *client_id;
+	const unsigned char *secret;	/* sealed; NULL for a public client */
+	size_t		secret_len;
+	int64		secret_generation;
+	const unsigned char *previous_secret;
+	size_t		previous_len;
+	int64		previous_generation;
+	int64		key_id;
+	const unsigned char *wrapped;	/* connector key */
+	size_t		wrapped_len;
+	char	  **redirect_uris;
+	int			nredirect_uris;
+	char	  **default_scopes;
+	int			ndefault_scopes;
+	bool		has_max_scopes;
+	char	  **max_scopes;
+	int			nmax_scopes;
+	char	   *params;			/* JSON */
+	char	   *issuer;
+	char	   *metadata;		/* JSON or NULL */
+	char	   *policy;
+	char	   *status;
+	char	   *status_reason;
+	char	   *rules;			/* merged; NULL: no such provider */
+	char	   *builtin_rules;	/* NULL: not in the catalogue */
+} OvConnector;
+
+/* NULL when there is no such connector */
+extern OvConnector *ov_connector_by_name(const char *name);
+extern OvConnector *ov_connector_by_id(const unsigned char id[16]);
+
+/* Rules of a provider by name; false when there is none. */
+extern bool ov_provider_rules(const char *name, char **rules, char **builtin_rules);
+
+/*
+ * Rules, metadata and variables of a connector made one.  extra: a flat JSON
+ * object that wins over the connector's params, or NULL.
+ */
+extern OvCode ov_connector_provider(OvArena *arena, const OvConnector *c, const char *extra,
+									const OvProvider **provider, OvError *err);
+/*
+ * May secrets go to every host of this provider?  Hosts come from the built-in
+ * catalogue (with the same variables) or from the vault file, never from SQL.
+ * OV_E_DENIED names the first host that may not.
+ */
+extern OvCode ov_hosts_permitted(OvArena *arena, const OvConnector *c, const char *extra,
+								 const OvProvider *provider, OvError *err);
+
+#endif							/* OV_CATALOG_H */

@@ -1,0 +1,81 @@
+/*
+ * guc.c
+ *	  Definitions of the settings; see guc.h.
+ *
+ * Defined whether or not the library is preloaded, so that ALTER ROLE ... SET
+ * restores and pg_upgrade find them.  Sizes of shared memory are PGC_POSTMASTER.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "guc.h"
+#include "utils/guc.h"
+
+char	   *ov_guc_vault_file;
+char	   *ov_guc_ca_file;
+int			ov_guc_http_timeout;
+int			ov_guc_connect_timeout;
+int			ov_guc_wait_timeout;
+int			ov_guc_refresh_lead;
+int			ov_guc_recent_days;
+int			ov_guc_max_concurrency;
+int			ov_guc_max_host_connections;
+int			ov_guc_audit;
+bool		ov_guc_allow_insecure_loopback;
+int			ov_guc_request_slots;
+int			ov_guc_max_databases;
+int			ov_guc_audit_ring_size;
+
+static const struct config_enum_entry audit_modes[] = {
+	{"durable", OV_AUDIT_DURABLE, false},
+	{"batched", OV_AUDIT_BATCHED, false},
+	{NULL, 0, false}
+};
+
+static void
+define_int(const char *name, const char *what, int *variable, int boot, int min, int max,
+		   GucContext context, int flags)
+{
+	DefineCustomIntVariable(name, what, NULL, variable, boot, min, max, context, flags, NULL, NULL, NULL);
+}
+
+void
+ov_guc_define(void)
+{
+	DefineCustomStringVariable("oauth_vault.vault_file",
+							   "Path of the vault file, outside the data directory.", NULL,
+							   &ov_guc_vault_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("oauth_vault.ca_file",
+							   "CA certificates for connections to providers.",
+							   "Empty: the system's bundle.",
+							   &ov_guc_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_int("oauth_vault.http_timeout", "Total time of one request to a provider.",
+			   &ov_guc_http_timeout, 10000, 100, 300000, PGC_SIGHUP, GUC_UNIT_MS);
+	define_int("oauth_vault.connect_timeout", "Time for connecting to a provider.",
+			   &ov_guc_connect_timeout, 5000, 100, 300000, PGC_SIGHUP, GUC_UNIT_MS);
+	define_int("oauth_vault.wait_timeout", "How long a caller waits for a worker.",
+			   &ov_guc_wait_timeout, 15000, 100, 300000, PGC_USERSET, GUC_UNIT_MS);
+	define_int("oauth_vault.refresh_lead", "Renew tokens at most this long before they expire.",
+			   &ov_guc_refresh_lead, 300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S);
+	define_int("oauth_vault.recent_days",
+			   "Connections unused for this many days are no longer renewed ahead of expiry (refresh policy \"recent\").",
+			   &ov_guc_recent_days, 30, 1, 3650, PGC_SIGHUP, 0);
+	define_int("oauth_vault.max_concurrency", "Requests to providers in flight per database.",
+			   &ov_guc_max_concurrency, 200, 1, 2000, PGC_SIGHUP, 0);
+	define_int("oauth_vault.max_host_connections", "Connections to one provider host per database.",
+			   &ov_guc_max_host_connections, 8, 1, 200, PGC_SIGHUP, 0);
+	DefineCustomEnumVariable("oauth_vault.audit",
+							 "Whether an audit row is flushed to disk before a token is returned.", NULL,
+							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("oauth_vault.allow_insecure_loopback",
+							 "Permit plain http to loopback addresses, for tests.", NULL,
+							 &ov_guc_allow_insecure_loopback, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	define_int("oauth_vault.request_slots", "Requests to workers at a time.",
+			   &ov_guc_request_slots, 128, 8, 4096, PGC_POSTMASTER, 0);
+	define_int("oauth_vault.max_databases", "Databases that use the extension.",
+			   &ov_guc_max_databases, 16, 1, 1024, PGC_POSTMASTER, 0);
+	define_int("oauth_vault.audit_ring_size", "Shared memory for audit rows under way, per database.",
+			   &ov_guc_audit_ring_size, 256, 64, 65536, PGC_POSTMASTER, GUC_UNIT_KB);
+	MarkGUCPrefixReserved("oauth_vault");
+}

@@ -1,0 +1,32 @@
+/*
+ * guc.h
+ *	  Settings: names, limits and paths only, never a key or a secret.
+ */
+#ifndef OV_GUC_H
+#define OV_GUC_H
+
+#include "postgres.h"
+
+typedef enum OvAuditMode
+{
+	OV_AUDIT_DURABLE, OV_AUDIT_BATCHED
+} OvAuditMode;
+
+extern char *ov_guc_vault_file;
+extern char *ov_guc_ca_file;
+extern int	ov_guc_http_timeout;	/* ms */
+extern int	ov_guc_connect_timeout; /* ms */
+extern int	ov_guc_wait_timeout;	/* ms */
+extern int	ov_guc_refresh_lead;	/* s */
+extern int	ov_guc_recent_days;
+extern int	ov_guc_max_concurrency;
+extern int	ov_guc_max_host_connections;
+extern int	ov_guc_audit;			/* OvAuditMode */
+extern bool ov_guc_allow_insecure_loopback;
+extern int	ov_guc_request_slots;
+extern int	ov_guc_max_databases;
+extern int	ov_guc_audit_ring_size; /* kB per database */
+
+extern void ov_guc_define(void);
+
+#endif							/* OV_GUC_H */
