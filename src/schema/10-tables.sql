@@ -107,7 +107,7 @@ CREATE TABLE oauth_vault.connection (
 	user_id				text COLLATE "C" NOT NULL,
 	connector_id		uuid NOT NULL REFERENCES oauth_vault.connector,
 	account				text COLLATE "C" NOT NULL DEFAULT '',
-	status				text NOT NULL CHECK (status IN ('active', 'refreshing', 'reauth_required', 'revoking', 'revoked', 'held')),
+	status				text NOT NULL CHECK (status IN ('active', 'reauth_required', 'revoking', 'revoked', 'held')),
 	status_reason		text,
 	status_detail		jsonb,
 	status_since		timestamptz NOT NULL DEFAULT now(),
@@ -129,13 +129,18 @@ CREATE TABLE oauth_vault.connection (
 	consented_at		timestamptz NOT NULL DEFAULT now(),
 	last_used_at		timestamptz,
 	created_at			timestamptz NOT NULL DEFAULT now(),
+	forced_at			timestamptz,		-- last refresh that a rejection report forced
+	superseded			bytea,				-- 16-byte fingerprints of the last access tokens replaced, oldest first
 	access_token		bytea,
 	refresh_token		bytea,
-	id_token			bytea,
-	UNIQUE (tenant, user_id, connector_id, account)
+	id_token			bytea
 );
+/* One live grant per person, connector and account; revoked ones stay as history. */
+CREATE UNIQUE INDEX connection_live ON oauth_vault.connection (tenant, user_id, connector_id, account)
+	WHERE status NOT IN ('revoking', 'revoked');
+CREATE INDEX connection_person ON oauth_vault.connection (tenant, user_id);
 CREATE INDEX connection_due ON oauth_vault.connection (refresh_at)
-	WHERE status IN ('active', 'refreshing') AND refresh_at IS NOT NULL;
+	WHERE status = 'active' AND refresh_at IS NOT NULL;
 
 /* Claimed refreshes: committed before the request leaves. Network worker only. */
 CREATE TABLE oauth_vault.intent (

@@ -36,7 +36,9 @@ typedef enum OvWorkerKind
  * every path.
  */
 extern void ov_ask(OvWorkerKind kind, OvOp op, OvMsg *request, OvMsg *reply, int timeout_ms);
-/* The same without ereport, for workers: false and the error answer in *reply */
+/* Sends without waiting for an answer; false if no slot was free.  Never raises. */
+extern bool ov_post(OvWorkerKind kind, OvOp op, OvMsg *request);
+/* The same as ov_ask without ereport, for workers: false and the error answer in *reply */
 extern bool ov_ask_quietly(OvWorkerKind kind, OvOp op, OvMsg *request, OvMsg *reply, int timeout_ms);
 
 /* ---- worker's side ---- */
@@ -99,6 +101,9 @@ extern void ov_settings_publish(const char *json, const char *reason);	/* key wo
 extern uint64 ov_audit_append(const OvMsg *row);
 /* Waits until everything up to position is committed (durable) */
 extern void ov_audit_wait(uint64 position);
+/* Position after everything appended so far: waiting for it covers what a
+ * worker appended before it answered. */
+extern uint64 ov_audit_head(void);
 /* For workers: no ereport; false if it could not be queued now. */
 extern bool ov_audit_try_append(const OvMsg *row);
 

@@ -1,0 +1,190 @@
+/*
+ * audit_ring.c
+ *	  Rows on their way to the audit writer: one byte ring per database.
+ *
+ * Appending takes the ring's lock for the time of a copy; nothing of the
+ * caller's transaction is touched, so READ ONLY, aborting and old-snapshot
+ * transactions can append.  A row stays in the ring until its commit: tail
+ * moves after it, so a writer that dies reads the same rows again.
+ */
+#include "worker/shmem.h"
+
+#include "errors.h"
+#include "pgstat.h"
+#include "utils/timestamp.h"
+#include "worker/audit_ring.h"
+
+#define FULL_WAIT_MS 5000
+#define WRITER_WAIT_MS 5000
+#define COMMIT_WAIT_MS 15000
+
+static OvDatabase *my_entry;
+
+static OvDatabase *
+entry(void)
+{
+	if (my_entry == NULL || my_entry->oid != MyDatabaseId)
+	{
+		LWLockAcquire(ov_shared->lock, LW_SHARED);
+		my_entry = ov_database_entry(MyDatabaseId, false);
+		LWLockRelease(ov_shared->lock);
+	}
+	return my_entry;
+}
+
+static unsigned char *
+ring_of(const OvDatabase *db)
+{
+	return ov_rings + (Size) (db - ov_shared->database) * ov_shared->ring_size;
+}
+
+static void
+copy_in(OvDatabase *db, uint64 at, const void *data, uint32 len)
+{
+	uint32		size = ov_shared->ring_size;
+	uint32		offset = at % size;
+	uint32		first = Min(len, size - offset);
+
+	memcpy(ring_of(db) + offset, data, first);
+	memcpy(ring_of(db), (const char *) data + first, len - first);
+}
+
+static void
+copy_out(OvDatabase *db, uint64 at, void *data, uint32 len)
+{
+	uint32		size = ov_shared->ring_size;
+	uint32		offset = at % size;
+	uint32		first = Min(len, size - offset);
+
+	memcpy(data, ring_of(db) + offset, first);
+	memcpy((char *) data + first, ring_of(db), len - first);
+}
+
+/* Returns the position after the row, 0 if there is no room. */
+static uint64
+append(OvDatabase *db, const OvMsg *row)
+{
+	uint32		len = row->len;
+	uint64		head;
+	uint64		end = 0;
+
+	LWLockAcquire(db->ring_lock, LW_EXCLUSIVE);
+	head = pg_atomic_read_u64(&db->head);
+	if (head + sizeof(len) + len - pg_atomic_read_u64(&db->tail) <= ov_shared->ring_size)
+	{
+		copy_in(db, head, &len, sizeof(len));
+		copy_in(db, head + sizeof(len), row->data, len);
+		end = head + sizeof(len) + len;
+		pg_atomic_write_u64(&db->head, end);
+	}
+	LWLockRelease(db->ring_lock);
+	if (end != 0)
+		ov_worker_wake(OV_WORKER_AUDIT, MyDatabaseId);
+	return end;
+}
+
+pg_attribute_noreturn()
+static void
+unavailable(const char *reason)
+{
+	ov_raise(ERRCODE_OV_AUDIT_UNAVAILABLE, "the audit row could not be written",
+			 ov_detail("reason", reason, NULL),
+			 "No token is given without its audit row. See the server log; try again.");
+}
+
+uint64
+ov_audit_append(const OvMsg *row)
+{
+	OvDatabase *db = entry();
+	TimestampTz start = GetCurrentTimestamp();
+	uint64		end;
+
+	if (row->overflow || sizeof(uint32) + row->len > ov_shared->ring_size)
+		unavailable("row too long");
+	if (db == NULL)
+		unavailable("no audit writer for this database yet");
+	while ((end = append(db, row)) == 0)
+	{
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), FULL_WAIT_MS))
+			unavailable("queue full");
+		(void) ConditionVariableTimedSleep(&db->moved, 100, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return end;
+}
+
+bool
+ov_audit_try_append(const OvMsg *row)
+{
+	OvDatabase *db = entry();
+
+	return db != NULL && !row->overflow && append(db, row) != 0;
+}
+
+uint64
+ov_audit_head(void)
+{
+	OvDatabase *db = entry();
+
+	return db == NULL ? 0 : pg_atomic_read_u64(&db->head);
+}
+
+void
+ov_audit_wait(uint64 position)
+{
+	OvDatabase *db = entry();
+	TimestampTz start = GetCurrentTimestamp();
+
+	if (db == NULL)
+		unavailable("no audit writer for this database yet");
+	if (pg_atomic_read_u64(&db->tail) >= position)
+		return;
+	ConditionVariablePrepareToSleep(&db->moved);
+	while (pg_atomic_read_u64(&db->tail) < position)
+	{
+		TimestampTz now;
+
+		if (!ConditionVariableTimedSleep(&db->moved, 200, PG_WAIT_EXTENSION))
+			continue;
+		now = GetCurrentTimestamp();
+		if (!ov_worker_alive(OV_WORKER_AUDIT, MyDatabaseId))
+		{
+			ov_launcher_poke();
+			if (TimestampDifferenceExceeds(start, now, WRITER_WAIT_MS))
+				unavailable("the audit writer is not running");
+		}
+		else
+			ov_worker_wake(OV_WORKER_AUDIT, MyDatabaseId);
+		if (TimestampDifferenceExceeds(start, now, COMMIT_WAIT_MS))
+			unavailable("the audit writer does not get on");
+	}
+	ConditionVariableCancelSleep();
+}
+
+/* ---- the audit writer's side ---- */
+
+uint32
+ov_audit_peek(uint64 *at, void *buf)
+{
+	OvDatabase *db = entry();
+	uint32		len;
+
+	if (*at == 0)
+		*at = pg_atomic_read_u64(&db->tail);
+	if (*at >= pg_atomic_read_u64(&db->head))
+		return 0;
+	pg_read_barrier();
+	copy_out(db, *at, &len, sizeof(len));
+	copy_out(db, *at + sizeof(len), buf, len);
+	*at += sizeof(len) + len;
+	return len;
+}
+
+void
+ov_audit_committed(uint64 position)
+{
+	OvDatabase *db = entry();
+
+	pg_atomic_write_u64(&db->tail, position);
+	ConditionVariableBroadcast(&db->moved);
+}

@@ -1,0 +1,512 @@
+/*
+ * key_worker.c
+ *	  The one process that holds the platform keyring.
+ *
+ * Shared memory only: no database, no transaction, no network.  The vault file
+ * is read after fork and again on SIGHUP; a file that cannot be read leaves
+ * the ring that is there in force.  The process is not dumpable, so neither a
+ * core file nor ptrace of the same user shows the ring.
+ *
+ * What it releases, and to whom:
+ *	 access subkey of one person   a backend, with that person's proof (RELEASE)
+ *	 whole user and connector keys network workers only, by registered PID
+ *	 sealed records, wrapped keys  anybody who asks: they open nothing
+ *
+ * Every answer is built in one static buffer that is cleansed after each use.
+ */
+#include "worker/shmem.h"
+#include "worker/worker.h"
+
+#include <openssl/crypto.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "core/codec.h"
+#include "core/vaultfile.h"
+#include "guc.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define RETRY_MS 10000			/* look again for a vault file that was not there */
+#define MAX_SINGLE_USE 8192
+
+static OvVaultFile *vault;
+static unsigned char request_buf[OV_MESSAGE_MAX];
+static unsigned char reply_buf[OV_MESSAGE_MAX];
+
+/* Single-use assertions seen, until they expire (RFC 7519 section 4.1.7). */
+static struct
+{
+	unsigned char digest[32];	/* of issuer and jti; all zero: free */
+	int64		expires_at;
+	int			pid;			/* who used it: only that backend may have the key released */
+}			used[MAX_SINGLE_USE];
+
+static void
+load_vault(void)
+{
+	OvVaultFile *loaded = NULL;
+	OvArena    *arena;
+	OvError		err = {0};
+
+	if (ov_guc_vault_file == NULL || ov_guc_vault_file[0] == '\0')
+	{
+		if (vault == NULL)
+			ov_settings_publish(NULL, "\"oauth_vault.vault_file\" is not set");
+		return;
+	}
+	if (ov_vaultfile_load(ov_guc_vault_file, DataDir, &loaded, &err) != OV_OK)
+	{
+		ereport(LOG,
+				(errmsg("could not load the vault file \"%s\": %s", ov_guc_vault_file, err.message),
+				 err.detail[0] ? errdetail("%s", err.detail) : 0,
+				 vault ? errhint("The keyring read before stays in force.") :
+				 errhint("Until this is put right, functions answer OV040; nothing is marked broken.")));
+		if (vault == NULL)
+			ov_settings_publish(NULL, err.message);
+		return;
+	}
+	ov_vaultfile_free(vault);
+	vault = loaded;
+	arena = ov_arena_new();
+	{
+		char	   *public = ov_vaultfile_public(arena, vault);
+
+		ov_settings_publish(ov_arena_failed(arena) ? NULL : public, "out of memory");
+		ereport(LOG, (errmsg("oauth_vault keyring loaded: active version %d", ov_vaultfile_active_version(vault))));
+	}
+	ov_arena_free(arena);
+}
+
+/* ---- reading a request ---- */
+
+static char *
+field(OvArena *arena, const OvMsg *m, OvTag tag)
+{
+	const void *data;
+	size_t		len;
+
+	return ov_msg_get(m, tag, &data, &len) ? ov_arena_strndup(arena, data, len) : NULL;
+}
+
+static void
+fixed(const OvMsg *m, OvTag tag, void *out, size_t size)
+{
+	const void *data;
+	size_t		len;
+
+	memset(out, 0, size);
+	if (ov_msg_get(m, tag, &data, &len) && len == size)
+		memcpy(out, data, size);
+}
+
+/* AAD of the wrap of the key that the request speaks of */
+static bool
+wrap_aad(OvArena *arena, const OvMsg *m, OvAad *aad, bool *connector)
+{
+	char	   *kind = field(arena, m, OV_TAG_KIND);
+
+	memset(aad, 0, sizeof(*aad));
+	fixed(m, OV_TAG_VAULT_ID, aad->vault_id, 16);
+	aad->token_generation = ov_msg_get_i64(m, OV_TAG_KEY_ID, 0);
+	*connector = kind != NULL && strcmp(kind, OV_KIND_CONNECTOR) == 0;
+	if (*connector)
+	{
+		aad->purpose = OV_PURPOSE_CONNECTOR_KEY;
+		fixed(m, OV_TAG_CONNECTOR_ID, aad->connector_id, 16);
+	}
+	else if (kind != NULL && strcmp(kind, OV_KIND_USER) == 0)
+	{
+		aad->purpose = OV_PURPOSE_USER_KEY;
+		aad->tenant = field(arena, m, OV_TAG_TENANT);
+		aad->user_id = field(arena, m, OV_TAG_USER);
+		if (aad->user_id == NULL || aad->user_id[0] == '\0')
+			return false;
+	}
+	else
+		return false;
+	return aad->token_generation != 0;
+}
+
+static void
+refuse(const OvTicket *t, const char *state, const char *message, const char *detail, const char *hint)
+{
+	ov_slot_answer_error(t, state, message, detail, hint);
+}
+
+static void
+refuse_crypto(const OvTicket *t, OvCode code, const OvError *err)
+{
+	if (code == OV_E_NOTFOUND || code == OV_E_AUTH)
+		refuse(t, "OV040", "the vault file does not hold the key that this record is sealed under",
+			   code == OV_E_NOTFOUND ? "{\"reason\":\"platform key version not in the vault file\"}" :
+			   "{\"reason\":\"platform key does not match\"}",
+			   "Restore the vault file that this database was used with; nothing has been changed.");
+	else
+		refuse(t, "OV041", err->message, NULL, NULL);
+}
+
+/* Unwrap the key of the request; answers the error itself. */
+static bool
+open_key(const OvTicket *t, OvArena *arena, const OvMsg *m, bool *connector, unsigned char key[OV_KEY_LEN])
+{
+	OvAad		aad;
+	OvError		err = {0};
+	const void *wrapped;
+	size_t		len;
+	OvCode		code;
+
+	if (!wrap_aad(arena, m, &aad, connector) || !ov_msg_get(m, OV_TAG_WRAPPED, &wrapped, &len))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return false;
+	}
+	code = ov_vaultfile_unwrap(vault, &aad, wrapped, len, key, &err);
+	if (code == OV_OK)
+		return true;
+	refuse_crypto(t, code, &err);
+	return false;
+}
+
+static void
+put_keys(OvMsg *reply, bool connector, const unsigned char key[OV_KEY_LEN])
+{
+	unsigned char sub[OV_KEY_LEN];
+
+	if (connector)
+	{
+		ov_msg_put(reply, OV_TAG_KEY, key, OV_KEY_LEN);
+		return;
+	}
+	ov_subkey(key, OV_LABEL_ACCESS, sub);
+	ov_msg_put(reply, OV_TAG_ACCESS_KEY, sub, OV_KEY_LEN);
+	ov_subkey(key, OV_LABEL_REFRESH, sub);
+	ov_msg_put(reply, OV_TAG_REFRESH_KEY, sub, OV_KEY_LEN);
+	OPENSSL_cleanse(sub, sizeof(sub));
+}
+
+static bool
+is_network_worker(const OvTicket *t)
+{
+	return ov_is_worker_pid(OV_WORKER_NETWORK, t->requester_pid);
+}
+
+/* ---- the operations ---- */
+
+/* Records the use of a single-use assertion; false: used before. */
+static bool
+use_once(const OvIdentity *id, int pid, bool release)
+{
+	int64		now = time(NULL);
+	unsigned char digest[32];
+	OvArena    *arena = ov_arena_new();
+	char	   *text = ov_arena_printf(arena, "%zu:%s %s", strlen(id->issuer), id->issuer, id->jti ? id->jti : "");
+	int			vacant = -1;
+	bool		fresh = true;
+
+	ov_sha256(text, strlen(text), digest);
+	ov_arena_free(arena);
+	if (id->jti == NULL)
+		return false;
+	for (int i = 0; i < MAX_SINGLE_USE; i++)
+	{
+		if (used[i].expires_at < now)
+			vacant = vacant < 0 ? i : vacant;
+		else if (memcmp(used[i].digest, digest, 32) == 0)
+		{
+			if (release && used[i].pid == pid)
+				return true;
+			fresh = false;
+		}
+	}
+	if (!fresh || release || vacant < 0)
+		return false;
+	memcpy(used[vacant].digest, digest, 32);
+	used[vacant].expires_at = id->expires_at + 300;
+	used[vacant].pid = pid;
+	return true;
+}
+
+/* Verifies the assertion of a request; answers the error itself. */
+static bool
+verify(const OvTicket *t, OvArena *arena, const OvMsg *m, bool release, OvIdentity *id)
+{
+	const void *jwt;
+	size_t		len;
+	OvError		err = {0};
+	OvCode		code;
+	OvStr		detail;
+
+	if (!ov_msg_get(m, OV_TAG_ASSERTION, &jwt, &len))
+	{
+		refuse(t, "OV001", "no assertion was given", NULL, "Call oauth_identify(assertion) first, or pass it in the call.");
+		return false;
+	}
+	code = ov_vaultfile_verify(arena, vault, jwt, len, time(NULL), id, &err);
+	if (code == OV_OK && id->single_use && !use_once(id, t->requester_pid, release))
+	{
+		code = OV_E_DENIED;
+		snprintf(err.message, sizeof(err.message), "the assertion may be used once and was used before");
+	}
+	if (code == OV_OK)
+		return true;
+	ov_str_init(&detail, arena);
+	ov_str_puts(&detail, "{\"reason\":");
+	ov_json_quote(&detail, err.message, strlen(err.message));
+	ov_str_puts(&detail, "}");
+	refuse(t, "OV002", "the assertion is not valid", detail.data,
+		   code == OV_E_EXPIRED ? "Mint a new assertion: this one has expired or is not valid yet." :
+		   "Check issuer, audience, key and claims against the vault file.");
+	return false;
+}
+
+static void
+op_verify(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	OvIdentity	id;
+
+	if (ov_vaultfile_source(vault) != OV_ID_ASSERTION)
+	{
+		refuse(t, "OV002", "this vault does not take assertions",
+			   "{\"reason\":\"identity source is not assertion\"}",
+			   "The vault file's identity source says how a session is identified.");
+		return;
+	}
+	if (!verify(t, arena, m, false, &id))
+		return;
+	ov_msg_put_str(reply, OV_TAG_TENANT, id.tenant);
+	ov_msg_put_str(reply, OV_TAG_USER, id.user_id);
+	ov_msg_put_str(reply, OV_TAG_ACTOR, id.actor);
+	ov_msg_put_str(reply, OV_TAG_ISSUER, id.issuer);
+	ov_msg_put_str(reply, OV_TAG_JTI, id.jti);
+	ov_msg_put_i64(reply, OV_TAG_EXPIRES, id.expires_at);
+	ov_msg_put_i64(reply, OV_TAG_SINGLE_USE, id.single_use);
+	ov_slot_answer(t, reply);
+}
+
+static void
+op_release(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char sub[OV_KEY_LEN];
+	bool		connector;
+	const char *tenant = field(arena, m, OV_TAG_TENANT);
+	const char *user = field(arena, m, OV_TAG_USER);
+
+	if (ov_vaultfile_source(vault) == OV_ID_ASSERTION)
+	{
+		OvIdentity	id;
+
+		if (!verify(t, arena, m, true, &id))
+			return;
+		if (user == NULL || strcmp(user, id.user_id) != 0 || strcmp(tenant ? tenant : "", id.tenant) != 0)
+		{
+			refuse(t, "OV002", "the assertion speaks for somebody else", NULL, NULL);
+			return;
+		}
+	}
+	if (!open_key(t, arena, m, &connector, key))
+		return;
+	if (connector)
+		refuse(t, "42501", "a connector key is not released to sessions", NULL, NULL);
+	else
+	{
+		ov_subkey(key, OV_LABEL_ACCESS, sub);
+		ov_msg_put(reply, OV_TAG_ACCESS_KEY, sub, OV_KEY_LEN);
+		ov_slot_answer(t, reply);
+		OPENSSL_cleanse(sub, sizeof(sub));
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+}
+
+static void
+op_key_new(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char wrapped[OV_KEY_LEN + OV_RECORD_OVERHEAD];
+	size_t		len = sizeof(wrapped);
+	bool		connector;
+	OvAad		aad;
+	OvError		err = {0};
+	OvCode		code;
+
+	if (!wrap_aad(arena, m, &aad, &connector))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return;
+	}
+	code = ov_random(key, sizeof(key));
+	if (code == OV_OK)
+		code = ov_vaultfile_wrap(vault, ov_vaultfile_active_version(vault), &aad, key, wrapped, &len, &err);
+	if (code != OV_OK)
+		refuse_crypto(t, code, &err);
+	else
+	{
+		ov_msg_put(reply, OV_TAG_WRAPPED, wrapped, len);
+		ov_msg_put_i64(reply, OV_TAG_VERSION, ov_vaultfile_active_version(vault));
+		if (is_network_worker(t))
+			put_keys(reply, connector, key);
+		ov_slot_answer(t, reply);
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+}
+
+static void
+op_key_open(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	bool		connector;
+
+	if (!is_network_worker(t))
+	{
+		refuse(t, "42501", "keys are opened for the network worker only", NULL, NULL);
+		return;
+	}
+	if (!open_key(t, arena, m, &connector, key))
+		return;
+	put_keys(reply, connector, key);
+	ov_slot_answer(t, reply);
+	OPENSSL_cleanse(key, sizeof(key));
+}
+
+static void
+op_seal(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char sub[OV_KEY_LEN];
+	unsigned char *record;
+	char	   *purpose = field(arena, m, OV_TAG_PURPOSE);
+	const void *plain;
+	size_t		len,
+				out;
+	bool		connector;
+	OvAad		aad = {0};
+	OvError		err = {0};
+	OvCode		code;
+
+	if (purpose == NULL || !ov_purpose_parse(purpose, &aad.purpose) || !ov_msg_get(m, OV_TAG_PLAIN, &plain, &len))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return;
+	}
+	if (!open_key(t, arena, m, &connector, key))
+		return;
+	if (connector)
+		memcpy(sub, key, sizeof(sub));
+	else
+		ov_subkey(key, aad.purpose == OV_PURPOSE_ACCESS_TOKEN ? OV_LABEL_ACCESS : OV_LABEL_REFRESH, sub);
+	fixed(m, OV_TAG_VAULT_ID, aad.vault_id, 16);
+	fixed(m, OV_TAG_CONNECTOR_ID, aad.connector_id, 16);
+	fixed(m, OV_TAG_CONNECTION_ID, aad.connection_id, 16);
+	fixed(m, OV_TAG_HOSTS_DIGEST, aad.hosts_digest, 32);
+	if (!connector || aad.purpose == OV_PURPOSE_PKCE_VERIFIER)
+	{
+		aad.tenant = field(arena, m, OV_TAG_TENANT);
+		aad.user_id = field(arena, m, OV_TAG_USER);
+	}
+	aad.key_id = ov_msg_get_i64(m, OV_TAG_KEY_ID, 0);
+	aad.token_generation = ov_msg_get_i64(m, OV_TAG_GENERATION, 0);
+	record = ov_arena_alloc(arena, len + OV_RECORD_OVERHEAD);
+	code = ov_arena_failed(arena) ? OV_E_NOMEM : ov_record_seal(sub, &aad, plain, len, record, &out, &err);
+	if (code != OV_OK)
+		refuse_crypto(t, code, &err);
+	else
+	{
+		ov_msg_put(reply, OV_TAG_RECORD, record, out);
+		ov_slot_answer(t, reply);
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+	OPENSSL_cleanse(sub, sizeof(sub));
+}
+
+static void
+serve(const OvTicket *t, const OvMsg *m)
+{
+	OvArena    *arena;
+	OvMsg		reply;
+
+	if (vault == NULL)
+	{
+		char	   *reason;
+
+		(void) ov_settings(&reason);
+		refuse(t, "OV040", "the vault is sealed: the key worker has no keyring",
+			   NULL, psprintf("Set \"oauth_vault.vault_file\" to a readable vault file and reload: %s.",
+							  reason ? reason : "not loaded"));
+		return;
+	}
+	arena = ov_arena_new();
+	ov_msg_init(&reply, reply_buf, sizeof(reply_buf));
+	switch (t->op)
+	{
+		case OV_OP_VERIFY:
+			op_verify(t, arena, m, &reply);
+			break;
+		case OV_OP_RELEASE:
+			op_release(t, arena, m, &reply);
+			break;
+		case OV_OP_KEY_NEW:
+			op_key_new(t, arena, m, &reply);
+			break;
+		case OV_OP_KEY_OPEN:
+			op_key_open(t, arena, m, &reply);
+			break;
+		case OV_OP_SEAL:
+			op_seal(t, arena, m, &reply);
+			break;
+		default:
+			refuse(t, "XX000", "the key worker does not know this request", NULL, NULL);
+	}
+	OPENSSL_cleanse(reply_buf, reply.len);
+	ov_arena_free(arena);
+}
+
+static void
+drop_vault(int code, Datum arg)
+{
+	ov_vaultfile_free(vault);
+	vault = NULL;
+	OPENSSL_cleanse(request_buf, sizeof(request_buf));
+	OPENSSL_cleanse(reply_buf, sizeof(reply_buf));
+}
+
+void
+ov_key_worker_main(Datum arg)
+{
+	MemoryContext context;
+
+	ov_worker_signals();
+	if (prctl(PR_SET_DUMPABLE, 0) != 0)
+		ereport(LOG, (errmsg("could not make the key worker non-dumpable: %m")));
+	before_shmem_exit(drop_vault, (Datum) 0);
+	ov_worker_register(OV_WORKER_KEY, InvalidOid);
+	pgstat_report_appname("oauth_vault key worker");
+	context = AllocSetContextCreate(TopMemoryContext, "oauth_vault key worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	ConfigReloadPending = true;	/* one SIGHUP may have been lost before */
+
+	for (;;)
+	{
+		OvTicket	ticket;
+		OvMsg		request;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ov_worker_reload())
+			load_vault();
+		while (ov_slot_take(OV_WORKER_KEY, &ticket, &request, request_buf))
+		{
+			serve(&ticket, &request);
+			OPENSSL_cleanse(request_buf, request.len);
+			MemoryContextReset(context);
+			CHECK_FOR_INTERRUPTS();
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 vault ? 60000 : RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		if (vault == NULL)
+			load_vault();
+	}
+}

@@ -1,0 +1,321 @@
+/*
+ * shmem.c
+ *	  Shared memory: request, layout, registry of workers, published settings.
+ *
+ * Lifecycle: sized in shmem_request_hook (the settings behind it are
+ * PGC_POSTMASTER), initialised in shmem_startup_hook, also again after a crash
+ * restart.  Only pids, proc numbers, atomics, locks and bytes live here.
+ *
+ * Payloads and rings may carry secrets and personal data: their pages are left
+ * out of core dumps (MADV_DONTDUMP; every child inherits it).
+ */
+#include "worker/shmem.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "guc.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+OvShared   *ov_shared;
+OvSlot	   *ov_slots;
+unsigned char *ov_payloads;
+unsigned char *ov_rings;
+OvWorkerKind ov_my_worker_kind;
+bool		ov_i_am_worker;
+
+static Oid	my_worker_database;
+
+static Size
+page_size(void)
+{
+	long		n = sysconf(_SC_PAGESIZE);
+
+	return n > 0 ? (Size) n : 4096;
+}
+
+static Size
+shared_size(void)
+{
+	return offsetof(OvShared, database) + mul_size(ov_guc_max_databases, sizeof(OvDatabase));
+}
+
+static Size
+slots_size(void)
+{
+	return mul_size(2 * (Size) ov_guc_request_slots, sizeof(OvSlot));
+}
+
+/* Payloads and rings, with room to start them on a page of their own. */
+static Size
+private_size(void)
+{
+	Size		size = mul_size(2 * (Size) ov_guc_request_slots, OV_MESSAGE_MAX);
+
+	size = add_size(size, mul_size(ov_guc_max_databases, (Size) ov_guc_audit_ring_size * 1024));
+	return add_size(size, 2 * page_size());
+}
+
+void
+ov_shmem_request(void)
+{
+	RequestAddinShmemSpace(add_size(add_size(shared_size(), slots_size()), private_size()));
+	RequestNamedLWLockTranche("oauth_vault", 1 + ov_guc_max_databases);
+}
+
+void
+ov_shmem_startup(void)
+{
+	bool		found_shared,
+				found_slots,
+				found_private;
+	unsigned char *area;
+	uintptr_t	page = page_size();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	ov_shared = ShmemInitStruct("oauth_vault", shared_size(), &found_shared);
+	ov_slots = ShmemInitStruct("oauth_vault slots", slots_size(), &found_slots);
+	area = ShmemInitStruct("oauth_vault payloads", private_size(), &found_private);
+	area = (unsigned char *) (((uintptr_t) area + page - 1) / page * page);
+	ov_payloads = area;
+	ov_rings = area + 2 * (Size) ov_guc_request_slots * OV_MESSAGE_MAX;
+	if (!found_shared)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche("oauth_vault");
+
+		memset(ov_shared, 0, shared_size());
+		ov_shared->lock = &locks[0].lock;
+		ov_shared->nslots = ov_guc_request_slots;
+		ov_shared->ndatabases = ov_guc_max_databases;
+		ov_shared->ring_size = (uint32) ov_guc_audit_ring_size * 1024;
+		strlcpy(ov_shared->reason, "the key worker has not started yet", sizeof(ov_shared->reason));
+		for (int i = 0; i < ov_guc_max_databases; i++)
+		{
+			OvDatabase *db = &ov_shared->database[i];
+
+			db->ring_lock = &locks[1 + i].lock;
+			pg_atomic_init_u64(&db->head, 0);
+			pg_atomic_init_u64(&db->tail, 0);
+			ConditionVariableInit(&db->moved);
+		}
+		memset(ov_slots, 0, slots_size());
+		for (int i = 0; i < 2 * ov_guc_request_slots; i++)
+			pg_atomic_init_u32(&ov_slots[i].state, OV_SLOT_FREE);
+#ifdef MADV_DONTDUMP
+		/* Refused under huge pages of another alignment: then core dumps are
+		 * for the operator to limit, as the manual says. */
+		(void) madvise(area, private_size() - 2 * page, MADV_DONTDUMP);
+#endif
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+bool
+ov_shmem_ready(void)
+{
+	return ov_shared != NULL;
+}
+
+OvDatabase *
+ov_database_entry(Oid oid, bool create)
+{
+	OvDatabase *vacant = NULL;
+
+	for (int i = 0; i < ov_shared->ndatabases; i++)
+	{
+		OvDatabase *db = &ov_shared->database[i];
+
+		if (db->oid == oid)
+			return db;
+		if (db->oid == InvalidOid && vacant == NULL)
+			vacant = db;
+	}
+	if (!create || vacant == NULL)
+		return NULL;
+	vacant->oid = oid;
+	vacant->presence = OV_EXT_UNKNOWN;
+	vacant->embargo = 0;
+	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
+	return vacant;
+}
+
+OvSeat *
+ov_seat(OvWorkerKind kind, Oid database)
+{
+	OvDatabase *db;
+
+	switch (kind)
+	{
+		case OV_WORKER_LAUNCHER:
+			return &ov_shared->launcher;
+		case OV_WORKER_KEY:
+			return &ov_shared->key;
+		case OV_WORKER_NETWORK:
+		case OV_WORKER_AUDIT:
+			db = ov_database_entry(database, false);
+			if (db == NULL)
+				return NULL;
+			return kind == OV_WORKER_NETWORK ? &db->network : &db->audit;
+	}
+	return NULL;
+}
+
+static void
+unregister(int code, Datum arg)
+{
+	OvSeat	   *seat;
+
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	seat = ov_seat(ov_my_worker_kind, my_worker_database);
+	if (seat != NULL && seat->pid == MyProcPid)
+	{
+		seat->pid = 0;
+		seat->incarnation++;
+	}
+	LWLockRelease(ov_shared->lock);
+	if (ov_my_worker_kind == OV_WORKER_KEY || ov_my_worker_kind == OV_WORKER_NETWORK)
+		ov_slot_abandon_all(ov_my_worker_kind, my_worker_database);
+}
+
+void
+ov_worker_register(OvWorkerKind kind, Oid database)
+{
+	OvSeat	   *seat;
+
+	ov_my_worker_kind = kind;
+	my_worker_database = database;
+	ov_i_am_worker = true;
+	before_shmem_exit(unregister, (Datum) 0);
+
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	if (OidIsValid(database) && ov_database_entry(database, true) == NULL)
+	{
+		LWLockRelease(ov_shared->lock);
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("more databases use oauth_vault than there is room for"),
+				 errhint("Raise \"oauth_vault.max_databases\" and restart the server.")));
+	}
+	seat = ov_seat(kind, database);
+	if (seat->pid != 0)
+	{
+		int			other = seat->pid;
+
+		LWLockRelease(ov_shared->lock);
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another oauth_vault worker, PID %d, already does this work", other)));
+	}
+	seat->pid = MyProcPid;
+	seat->procno = OV_MY_PROC_NUMBER;
+	seat->incarnation++;
+	LWLockRelease(ov_shared->lock);
+	if (kind == OV_WORKER_KEY || kind == OV_WORKER_NETWORK)
+		ov_slot_abandon_all(kind, database);
+}
+
+/* A copy of the seat; all zero when there is none. */
+static OvSeat
+seat_now(OvWorkerKind kind, Oid database)
+{
+	OvSeat		copy = {0};
+	OvSeat	   *seat;
+
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	seat = ov_seat(kind, database);
+	if (seat != NULL)
+		copy = *seat;
+	LWLockRelease(ov_shared->lock);
+	return copy;
+}
+
+bool
+ov_worker_alive(OvWorkerKind kind, Oid database)
+{
+	return seat_now(kind, database).pid != 0;
+}
+
+uint32
+ov_worker_incarnation(OvWorkerKind kind, Oid database)
+{
+	return seat_now(kind, database).incarnation;
+}
+
+/* A latch set for a process that has just left is harmless: the PGPROC stays. */
+void
+ov_worker_wake(OvWorkerKind kind, Oid database)
+{
+	OvSeat		seat = seat_now(kind, database);
+
+	if (seat.pid != 0)
+		SetLatch(OV_PROC_LATCH(seat.procno));
+}
+
+bool
+ov_is_worker_pid(OvWorkerKind kind, int pid)
+{
+	bool		found = false;
+
+	if (pid == 0)
+		return false;
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	if (kind == OV_WORKER_KEY)
+		found = ov_shared->key.pid == pid;
+	else if (kind == OV_WORKER_LAUNCHER)
+		found = ov_shared->launcher.pid == pid;
+	else
+		for (int i = 0; i < ov_shared->ndatabases && !found; i++)
+		{
+			OvDatabase *db = &ov_shared->database[i];
+
+			found = (kind == OV_WORKER_NETWORK ? db->network.pid : db->audit.pid) == pid;
+		}
+	LWLockRelease(ov_shared->lock);
+	return found;
+}
+
+void
+ov_launcher_poke(void)
+{
+	ov_worker_wake(OV_WORKER_LAUNCHER, InvalidOid);
+}
+
+void
+ov_settings_publish(const char *json, const char *reason)
+{
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	if (json != NULL && strlen(json) >= OV_SETTINGS_MAX)
+	{
+		json = NULL;
+		reason = "the vault file's public settings exceed 32 kB";
+	}
+	strlcpy(ov_shared->settings, json ? json : "", OV_SETTINGS_MAX);
+	strlcpy(ov_shared->reason, reason ? reason : "", sizeof(ov_shared->reason));
+	ov_shared->settings_generation++;
+	LWLockRelease(ov_shared->lock);
+}
+
+char *
+ov_settings(char **reason)
+{
+	char	   *json = NULL;
+
+	if (reason)
+		*reason = NULL;
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	/* palloc may raise: the lock is released by the abort then. */
+	if (ov_shared->settings[0] != '\0')
+		json = pstrdup(ov_shared->settings);
+	else if (reason)
+		*reason = pstrdup(ov_shared->reason);
+	LWLockRelease(ov_shared->lock);
+	return json;
+}
+
+/* A plain read: a stale value is noticed at the next call. */
+uint32
+ov_settings_generation(void)
+{
+	return *(volatile uint32 *) &ov_shared->settings_generation;
+}
