@@ -1,0 +1,465 @@
+/*
+ * identity.c
+ *	  Who the session's user is: proofs, what they bind, how long.
+ *
+ * One binding per session.  It ends with its transaction, or, bound with
+ * session => true, with DISCARD ALL; rolling back the (sub)transaction in
+ * which it was made ends it; PREPARE ends it; a failed oauth_identify ends it,
+ * so that a session never goes on as somebody it was before.
+ *
+ * Verified assertions are cached by SHA-256 until they expire; exp is looked
+ * at in every call.  Single-use assertions are never cached.  An assertion
+ * passed in a call stands for that call alone and never falls back.
+ */
+#include "vault/vault.h"
+
+#include <openssl/crypto.h>
+#include <time.h>
+
+#include "access/xact.h"
+#include "compat.h"
+#include "core/codec.h"
+#include "core/json.h"
+#include "funcapi.h"
+#include "libpq/libpq-be.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+#define CACHE_SIZE 32
+
+typedef struct Verified
+{
+	bool		used;
+	unsigned char digest[32];
+	OvPerson	person;
+	uint64		last_use;
+} Verified;
+
+static Verified cache[CACHE_SIZE];
+static uint64 cache_clock;
+static uint32 cache_settings;	/* generation of the settings the cache was filled under */
+
+static OvPerson bound;
+static bool is_bound;
+static bool bound_to_session;
+static SubTransactionId bound_in;	/* InvalidSubTransactionId: its transaction has committed */
+
+static OvPerson for_call;		/* a role's or authenticated person, or a single-use assertion */
+
+PG_FUNCTION_INFO_V1(ov_identify);
+PG_FUNCTION_INFO_V1(ov_identify_request);
+PG_FUNCTION_INFO_V1(ov_whoami);
+PG_FUNCTION_INFO_V1(ov_row_visible);
+
+static void
+forget_person(OvPerson *p)
+{
+	if (p->assertion)
+	{
+		OPENSSL_cleanse(p->assertion, strlen(p->assertion));
+		pfree(p->assertion);
+	}
+	if (p->actor)
+		pfree(p->actor);
+	if (p->issuer)
+		pfree(p->issuer);
+	if (p->jti)
+		pfree(p->jti);
+	OPENSSL_cleanse(p, sizeof(*p));
+}
+
+static char *
+keep(const char *s)
+{
+	return s ? MemoryContextStrdup(TopMemoryContext, s) : NULL;
+}
+
+static void
+copy_person(OvPerson *to, const OvPerson *from)
+{
+	OvPerson	copy = *from;
+
+	copy.actor = keep(from->actor);
+	copy.issuer = keep(from->issuer);
+	copy.jti = keep(from->jti);
+	copy.assertion = keep(from->assertion);
+	forget_person(to);
+	*to = copy;
+}
+
+static void
+unbind(void)
+{
+	if (is_bound)
+		forget_person(&bound);
+	is_bound = false;
+	bound_to_session = false;
+}
+
+void
+ov_session_reset(void)
+{
+	unbind();
+	for (int i = 0; i < CACHE_SIZE; i++)
+	{
+		if (cache[i].used)
+			forget_person(&cache[i].person);
+		memset(&cache[i], 0, sizeof(cache[i]));
+	}
+	forget_person(&for_call);
+	ov_forget_subkeys();
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (is_bound && bound_to_session)
+				bound_in = InvalidSubTransactionId;
+			else
+				unbind();
+			ov_current_call = NULL;
+			break;
+		case XACT_EVENT_ABORT:
+			if (is_bound && (!bound_to_session || bound_in != InvalidSubTransactionId))
+				unbind();
+			ov_current_call = NULL;
+			break;
+		case XACT_EVENT_PREPARE:
+			unbind();
+			ov_current_call = NULL;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (!is_bound || bound_in != mine)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		bound_in = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		unbind();
+}
+
+static void
+forget_at_exit(int code, Datum arg)
+{
+	ov_session_reset();
+}
+
+void
+ov_session_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
+
+static void
+register_exit(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(forget_at_exit, (Datum) 0);
+	registered = true;
+}
+
+static bool
+copy_id(char *to, const char *from)
+{
+	return from != NULL && strlcpy(to, from, 256) < 256;
+}
+
+/* ---- the three sources ---- */
+
+static const OvPerson *
+person_of_role(void)
+{
+	char	   *name = GetUserNameFromId(ov_current_call ? ov_current_call->save_user : GetUserId(), false);
+
+	forget_person(&for_call);
+	for_call.source = OV_SOURCE_ROLE;
+	for_call.expires_at = PG_INT64_MAX;
+	(void) copy_id(for_call.user_id, name);
+	return &for_call;
+}
+
+static const OvPerson *
+authenticated_person(void)
+{
+	const char *id = ov_authn_id();
+
+	if (id == NULL)
+		return NULL;
+	forget_person(&for_call);
+	for_call.source = OV_SOURCE_AUTHENTICATED;
+	for_call.expires_at = PG_INT64_MAX;
+	return copy_id(for_call.user_id, id) ? &for_call : NULL;
+}
+
+static const OvPerson *
+verify(const char *assertion)
+{
+	unsigned char digest[32];
+	int			slot = 0;
+	OvPerson	person = {.source = OV_SOURCE_ASSERTION};
+	OvMsg	   *answer;
+	bool		single_use;
+	char	   *tenant,
+			   *user;
+
+	ov_sha256(assertion, strlen(assertion), digest);
+	if (cache_settings != ov_settings_generation())
+	{
+		/* a key or an issuer may have been withdrawn */
+		for (int i = 0; i < CACHE_SIZE; i++)
+			if (cache[i].used)
+				forget_person(&cache[i].person);
+		memset(cache, 0, sizeof(cache));
+		cache_settings = ov_settings_generation();
+	}
+	for (int i = 0; i < CACHE_SIZE; i++)
+	{
+		if (!cache[i].used)
+			slot = i;
+		else if (CRYPTO_memcmp(cache[i].digest, digest, 32) == 0)
+		{
+			if (cache[i].person.expires_at <= time(NULL))
+			{
+				forget_person(&cache[i].person);
+				memset(&cache[i], 0, sizeof(cache[i]));
+				slot = i;
+				break;
+			}
+			cache[i].last_use = ++cache_clock;
+			return &cache[i].person;
+		}
+		else if (cache[slot].used && cache[i].last_use < cache[slot].last_use)
+			slot = i;
+	}
+
+	ov_msg_put_str(ov_request(), OV_TAG_ASSERTION, assertion);
+	answer = ov_send(OV_WORKER_KEY, OV_OP_VERIFY);
+	tenant = ov_msg_str(answer, OV_TAG_TENANT);
+	user = ov_msg_str(answer, OV_TAG_USER);
+	if (!copy_id(person.tenant, tenant ? tenant : "") || !copy_id(person.user_id, user))
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
+				 ov_detail("reason", "sub or tenant too long", NULL), NULL);
+	person.actor = ov_msg_str(answer, OV_TAG_ACTOR);
+	person.issuer = ov_msg_str(answer, OV_TAG_ISSUER);
+	person.jti = ov_msg_str(answer, OV_TAG_JTI);
+	person.assertion = unconstify(char *, assertion);
+	person.expires_at = ov_msg_get_i64(answer, OV_TAG_EXPIRES, 0);
+	single_use = ov_msg_get_i64(answer, OV_TAG_SINGLE_USE, 0) != 0;
+	ov_done_with_answer();
+	register_exit();
+	if (single_use)
+	{
+		copy_person(&for_call, &person);
+		return &for_call;
+	}
+	if (cache[slot].used)
+		forget_person(&cache[slot].person);
+	memset(&cache[slot], 0, sizeof(cache[slot]));
+	copy_person(&cache[slot].person, &person);
+	memcpy(cache[slot].digest, digest, 32);
+	cache[slot].last_use = ++cache_clock;
+	cache[slot].used = true;
+	return &cache[slot].person;
+}
+
+static void
+no_identity(void)
+{
+	ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "no identity is established in this session",
+			 ov_detail("reason", "no assertion", NULL),
+			 "Call oauth_identify(assertion) in this transaction, or pass assertion => ... in the call.");
+}
+
+const OvPerson *
+ov_person(const char *assertion)
+{
+	const OvPerson *p;
+
+	switch (ov_current_settings()->source)
+	{
+		case OV_SOURCE_ROLE:
+		case OV_SOURCE_AUTHENTICATED:
+			if (assertion != NULL)
+				ov_raise(ERRCODE_OV_IDENTITY_INVALID, "this vault does not take assertions",
+						 ov_detail("reason", "identity source is not assertion", NULL),
+						 "The identity is the role's or the connection's own: leave the parameter out.");
+			p = ov_current_settings()->source == OV_SOURCE_ROLE ? person_of_role() : authenticated_person();
+			if (p == NULL)
+				ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "this connection was not authenticated as anybody",
+						 ov_detail("reason", "no authenticated identity", NULL),
+						 "Use an authentication method that proves who connects: certificate, GSSAPI, LDAP, SCRAM.");
+			return p;
+		case OV_SOURCE_ASSERTION:
+			break;
+	}
+	if (assertion != NULL)
+		return verify(assertion);
+	if (!is_bound)
+		no_identity();
+	if (bound.expires_at <= time(NULL))
+	{
+		unbind();
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion has expired",
+				 ov_detail("reason", "expired", NULL), "Mint a new assertion and call oauth_identify again.");
+	}
+	return &bound;
+}
+
+/* ---- SQL ---- */
+
+static void
+identify(const char *assertion, bool session)
+{
+	const OvPerson *p;
+
+	/* whatever happens next, the person before is gone */
+	unbind();
+	if (assertion == NULL)
+		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"assertion\" must not be null", NULL, NULL);
+	if (assertion[0] == '\0')
+		ov_raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameter \"assertion\" must not be empty", NULL, NULL);
+	p = ov_person(assertion);
+	if (!session && !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 && !ov_in_function_call())
+		ereport(WARNING,
+				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+				 errmsg("oauth_identify has no effect outside a transaction block"),
+				 errhint("Pass session => true, or assertion => ... in each call."),
+				 errhidestmt(true), errhidecontext(true)));
+	copy_person(&bound, p);
+	is_bound = true;
+	bound_to_session = session;
+	bound_in = GetCurrentSubTransactionId();
+	register_exit();
+}
+
+static void
+need_preload(void)
+{
+	if (!ov_shmem_ready())
+		ov_raise(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "oauth_vault is not loaded",
+				 NULL, "Add oauth_vault to \"shared_preload_libraries\" and restart the server.");
+}
+
+Datum
+ov_identify(PG_FUNCTION_ARGS)
+{
+	need_preload();
+	if (PG_ARGISNULL(1))
+		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"session\" must not be null", NULL, NULL);
+	identify(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_BOOL(1));
+	PG_RETURN_VOID();
+}
+
+/*
+ * PostgREST and Supabase put the request's headers into a setting, as JSON.
+ * Only a proof is taken from it: a setting can be forged, a signature not.
+ */
+Datum
+ov_identify_request(PG_FUNCTION_ARGS)
+{
+	const char *headers = GetConfigOption("request.headers", true, false);
+	OvArena    *arena;
+	const OvJson *json;
+	const char *value = NULL;
+	char	   *token = NULL;
+
+	need_preload();
+	unbind();
+	arena = ov_arena_new();
+	if (headers != NULL && ov_json_parse(arena, headers, strlen(headers), &json, NULL) == OV_OK)
+		value = ov_json_get_string(json, "authorization");
+	if (value != NULL && pg_strncasecmp(value, "bearer ", 7) == 0)
+		token = pstrdup(value + 7);
+	ov_arena_free(arena);
+	if (token == NULL)
+		ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "the request carries no bearer token",
+				 ov_detail("reason", "no authorization header in request.headers", NULL),
+				 "The caller must send Authorization: Bearer <assertion>.");
+	identify(token, false);
+	PG_RETURN_VOID();
+}
+
+Datum
+ov_whoami(PG_FUNCTION_ARGS)
+{
+	static OvQuery prompts = {
+		"SELECT count(*) FROM oauth_vault.connection WHERE tenant = $1 AND user_id = $2 AND status = 'reauth_required'",
+		"tt"
+	};
+	static const char *const sources[] = {"assertion", "authenticated", "role"};
+	OvCall		call;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	Datum		args[2];
+	const OvPerson *p;
+	Datum		row;
+
+	ov_call_begin(&call, OV_AS_PERSON, fcinfo, 0);
+	p = call.person;
+	args[0] = ov_text_datum(p->tenant);
+	args[1] = ov_text_datum(p->user_id);
+	(void) ov_query(&prompts, OV_READ, args, NULL);
+	values[0] = args[0];
+	values[1] = args[1];
+	nulls[2] = p->actor == NULL;
+	values[2] = ov_jsonb_datum(p->actor);
+	values[3] = ov_text_datum(sources[p->source]);
+	values[4] = TimestampTzGetDatum(ov_unix_to_timestamp(p->expires_at));
+	values[5] = Int32GetDatum((int32) ov_int8(0, 1));
+	row = ov_row(&call, fcinfo, values, nulls);
+	ov_call_end(&call);
+	PG_RETURN_DATUM(row);
+}
+
+/*
+ * Policy of row security: does this row belong to the session's user?  Never
+ * raises, because it runs for every row of anybody's query: without identity
+ * there are simply no rows.  Inside a call the call's own identity counts.
+ */
+Datum
+ov_row_visible(PG_FUNCTION_ARGS)
+{
+	const OvPerson *p = NULL;
+	const OvSettings *s;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || !ov_shmem_ready())
+		PG_RETURN_BOOL(false);
+	if (ov_current_call != NULL)
+		p = ov_current_call->person;
+	else if ((s = ov_settings_or_null()) != NULL)
+	{
+		if (s->source == OV_SOURCE_ROLE)
+			p = person_of_role();
+		else if (s->source == OV_SOURCE_AUTHENTICATED)
+			p = authenticated_person();
+		else if (is_bound && bound.expires_at > time(NULL))
+			p = &bound;
+	}
+	if (p == NULL)
+		PG_RETURN_BOOL(false);
+	else
+	{
+		text	   *tenant = PG_GETARG_TEXT_PP(0);
+		text	   *user = PG_GETARG_TEXT_PP(1);
+
+		PG_RETURN_BOOL(VARSIZE_ANY_EXHDR(tenant) == strlen(p->tenant) &&
+					   memcmp(VARDATA_ANY(tenant), p->tenant, strlen(p->tenant)) == 0 &&
+					   VARSIZE_ANY_EXHDR(user) == strlen(p->user_id) &&
+					   memcmp(VARDATA_ANY(user), p->user_id, strlen(p->user_id)) == 0);
+	}
+}

@@ -1,0 +1,84 @@
+/*
+ * subkeys.c
+ *	  Access subkeys released to this session: a small cache, cleansed.
+ *
+ * A backend asks the key worker once per person and key; the worker verifies
+ * the proof itself.  The cache is bounded (a pooled session serves many people
+ * one after the other), keyed by person and key row, and cleansed on eviction,
+ * at DISCARD ALL and at exit.  Serving from it still needs an identity that
+ * ov_person() accepts now.
+ */
+#include "vault/vault.h"
+
+#include <openssl/crypto.h>
+
+#include "core/codec.h"
+
+#define CACHE_SIZE 64
+
+static struct
+{
+	int64		key_id;			/* 0: free */
+	char		tenant[256];
+	char		user_id[256];
+	unsigned char vault_id[16];
+	unsigned char subkey[OV_KEY_LEN];
+	uint64		last_use;
+}			cache[CACHE_SIZE];
+static uint64 use_clock;
+static uint32 generation;		/* of the settings: a reloaded keyring releases anew */
+
+void
+ov_forget_subkeys(void)
+{
+	OPENSSL_cleanse(cache, sizeof(cache));
+}
+
+void
+ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
+				 const unsigned char *wrapped, size_t len, unsigned char subkey[OV_KEY_LEN])
+{
+	int			slot = 0;
+	OvMsg	   *m;
+	const void *key;
+	size_t		keylen;
+
+	if (generation != ov_settings_generation())
+	{
+		ov_forget_subkeys();
+		generation = ov_settings_generation();
+	}
+	for (int i = 0; i < CACHE_SIZE; i++)
+	{
+		if (cache[i].key_id == key_id && memcmp(cache[i].vault_id, vault_id, 16) == 0 &&
+			strcmp(cache[i].user_id, person->user_id) == 0 && strcmp(cache[i].tenant, person->tenant) == 0)
+		{
+			cache[i].last_use = ++use_clock;
+			memcpy(subkey, cache[i].subkey, OV_KEY_LEN);
+			return;
+		}
+		if (cache[i].last_use < cache[slot].last_use)
+			slot = i;
+	}
+	m = ov_request();
+	ov_msg_put_str(m, OV_TAG_KIND, OV_KIND_USER);
+	ov_msg_put_str(m, OV_TAG_ASSERTION, person->assertion);
+	ov_msg_put_str(m, OV_TAG_TENANT, person->tenant);
+	ov_msg_put_str(m, OV_TAG_USER, person->user_id);
+	ov_msg_put_i64(m, OV_TAG_KEY_ID, key_id);
+	ov_msg_put(m, OV_TAG_VAULT_ID, vault_id, 16);
+	ov_msg_put(m, OV_TAG_WRAPPED, wrapped, len);
+	m = ov_send(OV_WORKER_KEY, OV_OP_RELEASE);
+	if (!ov_msg_get(m, OV_TAG_ACCESS_KEY, &key, &keylen) || keylen != OV_KEY_LEN)
+		elog(ERROR, "the key worker released no key");
+	memcpy(subkey, key, OV_KEY_LEN);
+	ov_done_with_answer();
+
+	OPENSSL_cleanse(&cache[slot], sizeof(cache[slot]));
+	cache[slot].key_id = key_id;
+	strlcpy(cache[slot].tenant, person->tenant, sizeof(cache[slot].tenant));
+	strlcpy(cache[slot].user_id, person->user_id, sizeof(cache[slot].user_id));
+	memcpy(cache[slot].vault_id, vault_id, 16);
+	memcpy(cache[slot].subkey, subkey, OV_KEY_LEN);
+	cache[slot].last_use = ++use_clock;
+}
