@@ -1,0 +1,139 @@
+/*
+ * id_token.c
+ *	  Judging an ID token's claims (OpenID Connect Core 1.0 section 3.1.3.7).
+ *
+ * The token came straight from the token endpoint, so TLS names its author and
+ * the signature is not checked (item 6).  Its claims are: a token made for
+ * somebody else, another flow or another time says nothing about this person.
+ * Error texts name claims and never repeat their values.
+ */
+#include "core/id_token.h"
+#include "core/codec.h"
+#include "core/jwt.h"
+
+#include <string.h>
+#include <strings.h>
+
+#define LEEWAY 60				/* seconds that two clocks may differ */
+#define MAX_SUBJECT 255			/* section 2, "sub" */
+
+/* RFC 7515 sections 4.1.1 and 4.1.11 */
+static OvCode
+check_header(const OvJson *header, OvError *err)
+{
+	const char *alg = ov_json_get_string(header, "alg");
+
+	if (alg == NULL || *alg == '\0')
+		return ov_fail(err, OV_E_SYNTAX, "ID token does not name its algorithm");
+	/* Item 6 lets a direct answer be unsigned; a profile that never asks for that refuses it. */
+	if (strcasecmp(alg, "none") == 0)
+		return ov_fail(err, OV_E_DENIED, "ID token is unsigned");
+	if (ov_json_get(header, "crit") != NULL)
+		return ov_fail(err, OV_E_DENIED, "ID token has a critical extension");
+	return OV_OK;
+}
+
+/* Items 3 to 5: we are an audience, and the party it was issued to if it says so */
+static OvCode
+check_audience(const OvJson *claims, const char *client_id, OvError *err)
+{
+	const OvJson *aud = ov_json_get(claims, "aud"),
+			   *azp = ov_json_get(claims, "azp");
+	const OvJson *first = aud != NULL && aud->type == OV_JSON_ARRAY ? aud->child : aud;
+	int			count = 0;
+	bool		ours = false;
+
+	for (const OvJson *a = first; a != NULL; a = aud->type == OV_JSON_ARRAY ? a->next : NULL)
+	{
+		if (ov_json_string(a) == NULL)
+			return ov_fail(err, OV_E_SYNTAX, "ID token has a malformed \"aud\"");
+		ours = ours || strcmp(a->str, client_id) == 0;
+		count++;
+	}
+	if (!ours)
+		return ov_fail(err, OV_E_DENIED, "ID token is for another client");
+	if (azp == NULL && count > 1)
+		return ov_fail(err, OV_E_DENIED, "ID token has several audiences and no \"azp\"");
+	if (azp != NULL && (ov_json_string(azp) == NULL || strcmp(azp->str, client_id) != 0))
+		return ov_fail(err, OV_E_DENIED, "ID token was issued to another client");
+	return OV_OK;
+}
+
+/* Items 9 and 10; nbf is RFC 7519 section 4.1.5 */
+static OvCode
+check_times(const OvJson *claims, int64_t now, OvError *err)
+{
+	const OvJson *nbf = ov_json_get(claims, "nbf");
+	int64_t		exp,
+				iat,
+				start;
+
+	if (!ov_json_int64(ov_json_get(claims, "exp"), false, &exp))
+		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"exp\"");
+	if (!ov_json_int64(ov_json_get(claims, "iat"), false, &iat))
+		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"iat\"");
+	if (exp <= now - LEEWAY)
+		return ov_fail(err, OV_E_EXPIRED, "ID token has expired");
+	if (iat > now + LEEWAY)
+		return ov_fail(err, OV_E_DENIED, "ID token was issued in the future");
+	if (nbf == NULL)
+		return OV_OK;
+	if (!ov_json_int64(nbf, false, &start))
+		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"nbf\"");
+	if (start > now + LEEWAY)
+		return ov_fail(err, OV_E_DENIED, "ID token is not valid yet");
+	return OV_OK;
+}
+
+OvCode
+ov_id_token_check(OvArena *arena, const char *jwt, const char *issuer, const char *client_id,
+				  const char *nonce, int64_t now, const char **subject, OvError *err)
+{
+	const OvJson *header,
+			   *claims;
+	const char *dot,
+			   *iss,
+			   *sub,
+			   *got;
+	unsigned char *signature;
+	size_t		len;
+	OvError		why = {0};
+	OvCode		rc;
+
+	*subject = NULL;
+	/* Refuses a claim that is there twice, so that nobody can read another value than we do. */
+	rc = ov_jwt_peek(arena, jwt, strlen(jwt), &header, &claims, &why);
+	if (rc == OV_E_LIMIT)
+		return ov_fail(err, rc, "ID token is too long");
+	if (rc != OV_OK)
+		return ov_fail(err, rc, "ID token is malformed");
+	dot = strrchr(jwt, '.');
+	if (ov_b64url_decode(arena, dot + 1, strlen(dot + 1), &signature, &len) != OV_OK)
+		return ov_fail(err, OV_E_SYNTAX, "ID token is malformed");
+	if ((rc = check_header(header, err)) != OV_OK)
+		return rc;
+	if (len == 0)
+		return ov_fail(err, OV_E_DENIED, "ID token is unsigned");
+
+	/* Item 2: as given, no normalisation */
+	iss = ov_json_get_string(claims, "iss");
+	if (iss == NULL || *iss == '\0')
+		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"iss\"");
+	if (issuer != NULL && strcmp(iss, issuer) != 0)
+		return ov_fail(err, OV_E_DENIED, "ID token is from another issuer");
+	if ((rc = check_audience(claims, client_id, err)) != OV_OK ||
+		(rc = check_times(claims, now, err)) != OV_OK)
+		return rc;
+
+	/* Item 11 */
+	got = ov_json_get_string(claims, "nonce");
+	if (nonce != NULL && (got == NULL || strcmp(got, nonce) != 0))
+		return ov_fail(err, OV_E_DENIED, "ID token is not of this flow: its nonce differs");
+	sub = ov_json_get_string(claims, "sub");
+	if (sub == NULL || *sub == '\0' || strlen(sub) > MAX_SUBJECT)
+		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"sub\"");
+	if (ov_arena_failed(arena))
+		return ov_fail(err, OV_E_NOMEM, "out of memory");
+	*subject = sub;
+	return OV_OK;
+}

@@ -1,0 +1,18 @@
+/*
+ * id_token.h
+ *	  OpenID Connect ID tokens, as they come with a token response.
+ */
+#ifndef OV_ID_TOKEN_H
+#define OV_ID_TOKEN_H
+
+#include "arena.h"
+
+/* Checks an ID token that the token endpoint itself sent over TLS.  issuer
+ * NULL: any issuer; nonce NULL: none was sent.  now in unix seconds.
+ * *subject lives in the arena: 1 to 255 bytes.  OV_E_SYNTAX when it is no ID
+ * token, OV_E_EXPIRED, OV_E_DENIED when a claim is not the one asked for. */
+extern OvCode ov_id_token_check(OvArena *arena, const char *jwt, const char *issuer,
+								const char *client_id, const char *nonce, int64_t now,
+								const char **subject, OvError *err);
+
+#endif							/* OV_ID_TOKEN_H */
