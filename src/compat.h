@@ -8,6 +8,7 @@
 #define OV_COMPAT_H
 
 #include "postgres.h"
+#include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -51,6 +52,23 @@
 #define ov_owns_database(database, role) pg_database_ownercheck(database, role)
 #else
 #define ov_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#endif
+
+/* 16: the identity proven when the connection was authenticated moved out of Port */
+#if PG_VERSION_NUM < 160000
+#define ov_authn_id() (MyProcPort != NULL ? MyProcPort->authn_id : NULL)
+#else
+#define ov_authn_id() (MyClientConnectionInfo.authn_id)
+#endif
+
+/* 18: pg_noreturn, in front of the declaration, replaced pg_attribute_noreturn() */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* 16: VARDATA_ANY and friends have a header of their own */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
 #endif
 
 #endif							/* OV_COMPAT_H */

@@ -8,16 +8,16 @@
 #ifndef OV_ERRORS_H
 #define OV_ERRORS_H
 
-#include "postgres.h"
+#include "compat.h"
 #include "core/arena.h"
 #include "sqlstate.h"
 #include "worker/message.h"
 
 /* detail: one line of JSON from ov_detail, or NULL; hint: a sentence, or NULL */
-pg_attribute_noreturn() extern void ov_raise(int sqlstate, const char *message, const char *detail,
-											 const char *hint);
+pg_noreturn extern void ov_raise(int sqlstate, const char *message, const char *detail,
+								 const char *hint);
 /* An error answer of a worker */
-pg_attribute_noreturn() extern void ov_raise_answer(const OvMsg *answer);
+pg_noreturn extern void ov_raise_answer(const OvMsg *answer);
 
 /* {"key":"value",...} from pairs of strings ended by NULL; a NULL value leaves its pair out */
 extern char *ov_detail(const char *key, const char *value,...);

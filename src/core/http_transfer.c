@@ -416,18 +416,26 @@ check_header(const char *header, OvError *err)
 static bool
 is_loopback_host(const char *host)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	union
+	{
+		struct sockaddr sa;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	}			a = {0};
 	char		bare[INET6_ADDRSTRLEN];
 	size_t		len = strlen(host);
 
-	if (inet_pton(AF_INET, host, &v4.sin_addr) == 1)
-		return is_loopback_address((struct sockaddr *) &v4);
+	if (inet_pton(AF_INET, host, &a.v4.sin_addr) == 1)
+	{
+		a.sa.sa_family = AF_INET;
+		return is_loopback_address(&a.sa);
+	}
 	if (len > 2 && len - 2 < sizeof(bare) && host[0] == '[' && host[len - 1] == ']')
 	{
 		memcpy(bare, host + 1, len - 2);
 		bare[len - 2] = '\0';
-		return inet_pton(AF_INET6, bare, &v6.sin6_addr) == 1 && is_loopback_address((struct sockaddr *) &v6);
+		a.sa.sa_family = AF_INET6;
+		return inet_pton(AF_INET6, bare, &a.v6.sin6_addr) == 1 && is_loopback_address(&a.sa);
 	}
 	return strcasecmp(host, "localhost") == 0;
 }

@@ -83,8 +83,7 @@ append(OvDatabase *db, const OvMsg *row)
 	return end;
 }
 
-pg_attribute_noreturn()
-static void
+pg_noreturn static void
 unavailable(const char *reason)
 {
 	ov_raise(ERRCODE_OV_AUDIT_UNAVAILABLE, "the audit row could not be written",
