@@ -215,3 +215,17 @@ CREATE TABLE oauth_vault.audit (
 );
 CREATE INDEX audit_at ON oauth_vault.audit (at);
 CREATE INDEX audit_person ON oauth_vault.audit (tenant, user_id, at);
+
+COMMENT ON TABLE oauth_vault.home IS 'Which cluster, database and instance this vault lives in: one row, made with the first sealed secret';
+COMMENT ON SEQUENCE oauth_vault.vault_key_id IS 'Ids of keys, never given twice';
+COMMENT ON TABLE oauth_vault.vault_key IS 'Keys of persons, connectors and the audit chain, each wrapped by the platform key';
+COMMENT ON TABLE oauth_vault.provider_builtin IS 'Rules of the providers that come with the extension';
+COMMENT ON TABLE oauth_vault.provider_site IS 'This site''s providers and its corrections of built-in ones';
+COMMENT ON TABLE oauth_vault.connector IS 'Our client registrations at providers';
+COMMENT ON TABLE oauth_vault.scope_policy IS 'What a tenant or a person may ask of a connector';
+COMMENT ON TABLE oauth_vault.flow IS 'Consents under way';
+COMMENT ON TABLE oauth_vault.connection IS 'Grants: one person''s account at one connector, with its sealed tokens';
+COMMENT ON TABLE oauth_vault.intent IS 'Refreshes claimed and not yet finished';
+COMMENT ON TABLE oauth_vault.grant_inbox IS 'Results of refreshes that wait for a locked row';
+COMMENT ON TABLE oauth_vault.revocation IS 'Revocations to send to providers, and what became of them';
+COMMENT ON TABLE oauth_vault.audit IS 'The audit trail';

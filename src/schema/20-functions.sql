@@ -1,0 +1,237 @@
+/*
+ * Functions.  What touches tokens or identity is C, VOLATILE and PARALLEL
+ * UNSAFE (a worker commits while we wait, and we read past our snapshot), and
+ * never STRICT: a NULL is an error that names the parameter, not a NULL token.
+ */
+
+/* ---- identity ---- */
+
+CREATE FUNCTION oauth_vault.oauth_identify(assertion text, session boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_identify';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_identify(text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_identify(text, boolean) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_identify(text, boolean) IS
+	'Verify a signed assertion and act for its subject: in this transaction, or with session => true until DISCARD ALL';
+
+CREATE FUNCTION oauth_vault.oauth_identify_request() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_identify_request';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_identify_request() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_identify_request() TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_identify_request() IS
+	'oauth_identify with the bearer token of request.headers (PostgREST, Supabase)';
+
+CREATE FUNCTION oauth_vault.oauth_whoami(assertion text DEFAULT NULL,
+	OUT tenant text, OUT user_id text, OUT actor jsonb, OUT source text, OUT expires_at timestamptz,
+	OUT prompts_pending integer)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_whoami';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_whoami(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_whoami(text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_whoami(text) IS
+	'Whom this session acts for, how that was proved and until when';
+
+CREATE FUNCTION oauth_vault.row_visible(tenant text, user_id text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_row_visible';
+REVOKE ALL ON FUNCTION oauth_vault.row_visible(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.row_visible(text, text) TO oauth_vault_user, oauth_vault_admin, oauth_vault_auditor;
+COMMENT ON FUNCTION oauth_vault.row_visible(text, text) IS
+	'Policy of row security: is this the session''s person?';
+
+CREATE FUNCTION oauth_vault.session_tenant() RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_session_tenant';
+REVOKE ALL ON FUNCTION oauth_vault.session_tenant() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.session_tenant() TO oauth_vault_user, oauth_vault_admin, oauth_vault_auditor;
+COMMENT ON FUNCTION oauth_vault.session_tenant() IS
+	'Tenant of the session''s person, NULL without identity; lets the views use an index';
+
+CREATE FUNCTION oauth_vault.session_user_id() RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_session_user_id';
+REVOKE ALL ON FUNCTION oauth_vault.session_user_id() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.session_user_id() TO oauth_vault_user, oauth_vault_admin, oauth_vault_auditor;
+COMMENT ON FUNCTION oauth_vault.session_user_id() IS
+	'User id of the session''s person, NULL without identity; lets the views use an index';
+
+/* ---- a person's session ---- */
+
+CREATE FUNCTION oauth_vault.oauth_begin(connector text, scopes text[] DEFAULT NULL, account text DEFAULT NULL,
+	redirect_uri text DEFAULT NULL, login_hint text DEFAULT NULL, return_to text DEFAULT NULL,
+	params jsonb DEFAULT '{}', assertion text DEFAULT NULL,
+	OUT authorization_url text, OUT state text, OUT expires_at timestamptz)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_begin';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_begin(text, text[], text, text, text, text, jsonb, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_begin(text, text[], text, text, text, text, jsonb, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_begin(text, text[], text, text, text, text, jsonb, text) IS
+	'Start connecting an account: the URL at which the person consents';
+
+CREATE FUNCTION oauth_vault.oauth_complete(state text, code text, iss text DEFAULT NULL, params jsonb DEFAULT '{}',
+	assertion text DEFAULT NULL,
+	OUT connection_id uuid, OUT connector text, OUT account text, OUT provider_subject text, OUT status text,
+	OUT scopes text[], OUT expires_at timestamptz, OUT return_to text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_complete';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_complete(text, text, text, jsonb, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_complete(text, text, text, jsonb, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_complete(text, text, text, jsonb, text) IS
+	'Finish connecting an account with what the redirect brought';
+
+CREATE FUNCTION oauth_vault.oauth_callback(url text, assertion text DEFAULT NULL,
+	OUT connection_id uuid, OUT connector text, OUT account text, OUT provider_subject text, OUT status text,
+	OUT scopes text[], OUT expires_at timestamptz, OUT return_to text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_callback';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_callback(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_callback(text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_callback(text, text) IS
+	'oauth_complete from the whole callback URL or its query string';
+
+CREATE FUNCTION oauth_vault.oauth_fresh_token(connector text, account text DEFAULT NULL, scopes text[] DEFAULT NULL,
+	min_ttl interval DEFAULT NULL, purpose text DEFAULT NULL, assertion text DEFAULT NULL) RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_fresh_token';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_fresh_token(text, text, text[], interval, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_fresh_token(text, text, text[], interval, text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_fresh_token(text, text, text[], interval, text, text) IS
+	'A live access token of the person''s account, or a precise error';
+
+CREATE FUNCTION oauth_vault.oauth_credential(connector text, account text DEFAULT NULL, scopes text[] DEFAULT NULL,
+	min_ttl interval DEFAULT NULL, purpose text DEFAULT NULL, assertion text DEFAULT NULL,
+	OUT access_token text, OUT token_type text, OUT header_name text, OUT header_value text, OUT api_base text,
+	OUT headers jsonb, OUT expires_at timestamptz, OUT scopes text[])
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_credential';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_credential(text, text, text[], interval, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_credential(text, text, text[], interval, text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_credential(text, text, text[], interval, text, text) IS
+	'oauth_fresh_token with everything a request to the provider''s API needs';
+
+CREATE FUNCTION oauth_vault.oauth_fresh_tokens(connectors text[], min_ttl interval DEFAULT NULL,
+	purpose text DEFAULT NULL, assertion text DEFAULT NULL)
+	RETURNS TABLE (connector text, account text, access_token text, expires_at timestamptz, error_state text,
+		error_detail jsonb)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_fresh_tokens';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_fresh_tokens(text[], interval, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_fresh_tokens(text[], interval, text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_fresh_tokens(text[], interval, text, text) IS
+	'Live access tokens of several connectors, an error per connector instead of raising it';
+
+CREATE FUNCTION oauth_vault.oauth_report_rejected(connector text, token text, http_status integer DEFAULT 401,
+	error text DEFAULT NULL, account text DEFAULT NULL, assertion text DEFAULT NULL) RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_report_rejected';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_report_rejected(text, text, integer, text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_report_rejected(text, text, integer, text, text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_report_rejected(text, text, integer, text, text, text) IS
+	'An API refused this token: superseded, refreshed, reauth_required, insufficient_scope, unknown_token or rate_limited';
+
+CREATE FUNCTION oauth_vault.oauth_revoke(connector text, account text DEFAULT NULL, assertion text DEFAULT NULL,
+	OUT connection_id uuid, OUT local_state text, OUT provider_state text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_revoke';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_revoke(text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_revoke(text, text, text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_revoke(text, text, text) IS
+	'End a connection: here with this transaction, at the provider once it has committed';
+
+CREATE FUNCTION oauth_vault.oauth_set_my_limit(connector text, scopes text[], assertion text DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_set_my_limit';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_set_my_limit(text, text[], text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_set_my_limit(text, text[], text) TO oauth_vault_user;
+COMMENT ON FUNCTION oauth_vault.oauth_set_my_limit(text, text[], text) IS
+	'The person''s own ceiling of scopes at a connector; NULL removes it';
+
+/* ---- administrators ---- */
+
+CREATE FUNCTION oauth_vault.oauth_create_connector(name text, provider text, client_id text,
+	client_secret text DEFAULT NULL, redirect_uri text DEFAULT NULL, scopes text[] DEFAULT NULL,
+	max_scopes text[] DEFAULT NULL, params jsonb DEFAULT '{}', issuer text DEFAULT NULL,
+	refresh_policy text DEFAULT 'recent', redirect_uris text[] DEFAULT NULL) RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_create_connector';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[])
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[])
+	TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[]) IS
+	'Register our client at a provider, with the limits of what it may ask for';
+
+CREATE FUNCTION oauth_vault.oauth_alter_connector(name text, client_id text DEFAULT NULL,
+	redirect_uri text DEFAULT NULL, redirect_uris text[] DEFAULT NULL, scopes text[] DEFAULT NULL,
+	max_scopes text[] DEFAULT NULL, params jsonb DEFAULT NULL, refresh_policy text DEFAULT NULL,
+	status text DEFAULT NULL, reason text DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_alter_connector';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text)
+	TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text) IS
+	'Change a connector, pause it or set it to work again; NULL leaves a setting as it is';
+
+CREATE FUNCTION oauth_vault.oauth_drop_connector(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_drop_connector';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_drop_connector(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_drop_connector(text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_drop_connector(text) IS
+	'Remove a connector that has no live connections';
+
+CREATE FUNCTION oauth_vault.oauth_set_client_secret(connector text, client_secret text,
+	keep_previous boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_set_client_secret';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_set_client_secret(text, text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_set_client_secret(text, text, boolean) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_set_client_secret(text, text, boolean) IS
+	'Replace a connector''s client secret; the one before is still tried unless keep_previous is false';
+
+CREATE FUNCTION oauth_vault.oauth_set_scope_policy(connector text, tenant text, user_id text DEFAULT NULL,
+	allowed text[] DEFAULT NULL, default_scopes text[] DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_set_scope_policy';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_set_scope_policy(text, text, text, text[], text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_set_scope_policy(text, text, text, text[], text[]) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_set_scope_policy(text, text, text, text[], text[]) IS
+	'What a tenant, or one person of it, may ask of a connector; allowed NULL removes the policy';
+
+CREATE FUNCTION oauth_vault.oauth_discover(issuer text) RETURNS jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_discover';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_discover(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_discover(text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_discover(text) IS
+	'Metadata that an issuer publishes about itself (RFC 8414, OpenID Connect Discovery)';
+
+CREATE FUNCTION oauth_vault.oauth_set_provider(name text, rules jsonb) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_set_provider';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_set_provider(text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_set_provider(text, jsonb) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_set_provider(text, jsonb) IS
+	'Add a provider of this site, or correct a built-in one (RFC 7396 merge)';
+
+CREATE FUNCTION oauth_vault.oauth_drop_provider(name text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_drop_provider';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_drop_provider(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_drop_provider(text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_drop_provider(text) IS
+	'Remove what oauth_set_provider set; a built-in provider is again as it came';
+
+CREATE FUNCTION oauth_vault.oauth_claim(discard_outbox boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_claim';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_claim(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_claim(boolean) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_claim(boolean) IS
+	'This copy of the database is the one that goes on: end the hold';
+
+/* ---- behind the views ---- */
+
+CREATE FUNCTION oauth_vault.vault_held() RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_held';
+REVOKE ALL ON FUNCTION oauth_vault.vault_held() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.vault_held() TO oauth_vault_user, oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.vault_held() IS
+	'Is this database a copy that nobody has claimed?';
+
+CREATE FUNCTION oauth_vault.vault_status(
+	OUT held boolean, OUT held_reason text, OUT workers_running boolean, OUT active bigint, OUT reauth_required bigint,
+	OUT revoking bigint, OUT revoked bigint, OUT connectors_paused bigint, OUT due bigint, OUT oldest_due timestamptz,
+	OUT in_flight bigint, OUT in_doubt bigint, OUT inbox bigint, OUT outbox_queued bigint, OUT outbox_failed bigint,
+	OUT flows_pending bigint, OUT roles_that_can_reach_keys text[])
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_status';
+REVOKE ALL ON FUNCTION oauth_vault.vault_status() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.vault_status() IS
+	'What oauth_status shows';
+
+CREATE FUNCTION oauth_vault.merge_patch(target jsonb, patch jsonb) RETURNS jsonb
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ov_merge_patch';
+REVOKE ALL ON FUNCTION oauth_vault.merge_patch(jsonb, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.merge_patch(jsonb, jsonb) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.merge_patch(jsonb, jsonb) IS
+	'JSON merge patch (RFC 7396)';

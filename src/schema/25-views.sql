@@ -1,0 +1,181 @@
+/*
+ * Views.  A person's views belong to oauth_vault_owner, whom row security
+ * binds (30-security.sql), and filter by the session's person once more: that
+ * comparison is what an index serves, the policy is what holds if it is wrong.
+ * Adding a column is a minor change, renaming one a major.
+ */
+
+CREATE VIEW oauth_vault.oauth_connections WITH (security_barrier = true) AS
+	SELECT c.connection_id,
+		split_part(n.name, ':', 1) AS connector,	-- a dropped connector's name has a suffix
+		n.provider,
+		c.account,
+		CASE
+			WHEN c.status IN ('active', 'reauth_required') AND (SELECT oauth_vault.vault_held()) THEN 'held'
+			WHEN c.status = 'active' AND i.connection_id IS NOT NULL THEN 'refreshing'
+			ELSE c.status
+		END AS status,
+		c.status_reason,
+		c.status_since,
+		c.provider_subject,
+		c.scopes,
+		c.requested_scopes,
+		c.expires_at,
+		c.refresh_expires_at,
+		c.last_used_at,
+		c.consented_at,
+		c.created_at,
+		r.state AS provider_state,
+		r.settled_at AS provider_settled_at,
+		c.metadata
+	FROM oauth_vault.connection c
+		JOIN oauth_vault.connector n USING (connector_id)
+		LEFT JOIN oauth_vault.intent i USING (connection_id)
+		LEFT JOIN LATERAL (
+			SELECT v.state, v.settled_at
+			FROM oauth_vault.revocation v
+			WHERE v.connection_id = c.connection_id AND c.status IN ('revoking', 'revoked')
+			ORDER BY v.revocation_id DESC
+			LIMIT 1) r ON true
+	WHERE c.tenant = (SELECT oauth_vault.session_tenant())
+		AND c.user_id = (SELECT oauth_vault.session_user_id());
+COMMENT ON VIEW oauth_vault.oauth_connections IS
+	'The person''s own connections, live and past, without anything secret';
+GRANT SELECT ON oauth_vault.oauth_connections TO oauth_vault_user;
+
+CREATE VIEW oauth_vault.oauth_reauth_prompts WITH (security_barrier = true) AS
+	SELECT c.connection_id,
+		split_part(n.name, ':', 1) AS connector,
+		c.account,
+		CASE WHEN c.status = 'reauth_required' THEN c.status_reason ELSE coalesce(n.status_reason, 'connector paused') END AS reason,
+		CASE WHEN c.status = 'reauth_required' THEN c.status_since ELSE n.status_since END AS since,
+		CASE WHEN n.status = 'active' THEN 'person' ELSE 'administrator' END AS who_must_act,
+		c.requested_scopes AS scopes,
+		CASE
+			WHEN n.status <> 'active' THEN
+				format('The connection to %s rests until an administrator has put the connector right.', split_part(n.name, ':', 1))
+			ELSE
+				format('Please connect %s again: its access has ended.', split_part(n.name, ':', 1)
+					|| CASE WHEN c.account = '' THEN '' ELSE ' (' || c.account || ')' END)
+		END AS message
+	FROM oauth_vault.connection c
+		JOIN oauth_vault.connector n USING (connector_id)
+	WHERE c.tenant = (SELECT oauth_vault.session_tenant())
+		AND c.user_id = (SELECT oauth_vault.session_user_id())
+		AND (c.status = 'reauth_required' OR (c.status = 'active' AND n.status <> 'active'));
+COMMENT ON VIEW oauth_vault.oauth_reauth_prompts IS
+	'The person''s connections that somebody must act on, and who';
+GRANT SELECT ON oauth_vault.oauth_reauth_prompts TO oauth_vault_user;
+
+CREATE VIEW oauth_vault.oauth_my_access WITH (security_barrier = true) AS
+	SELECT a.at,
+		a.event,
+		a.outcome,
+		a.connector,
+		a.account,
+		a.actor,
+		a.purpose,
+		a.application_name,
+		a.client_address,
+		a.reason
+	FROM oauth_vault.audit a
+	WHERE a.tenant = (SELECT oauth_vault.session_tenant())
+		AND a.user_id = (SELECT oauth_vault.session_user_id());
+COMMENT ON VIEW oauth_vault.oauth_my_access IS
+	'Who used the person''s accounts, when and what for';
+GRANT SELECT ON oauth_vault.oauth_my_access TO oauth_vault_user;
+
+CREATE VIEW oauth_vault.oauth_connectors WITH (security_barrier = true) AS
+	SELECT n.connector_id,
+		n.name,
+		n.provider,
+		n.client_id,
+		n.client_secret IS NOT NULL AS has_secret,
+		n.previous_secret IS NOT NULL AS has_previous_secret,
+		n.redirect_uris,
+		n.default_scopes,
+		n.max_scopes,
+		n.params,
+		n.issuer,
+		n.metadata,
+		n.refresh_policy,
+		n.status,
+		n.status_reason,
+		n.status_since,
+		n.created_at,
+		n.created_by
+	FROM oauth_vault.connector n
+	WHERE n.status <> 'dropped';
+COMMENT ON VIEW oauth_vault.oauth_connectors IS
+	'Connectors and their limits, without client secrets';
+GRANT SELECT ON oauth_vault.oauth_connectors TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_providers WITH (security_barrier = true) AS
+	SELECT coalesce(b.name, s.name) AS name,
+		CASE WHEN s.name IS NULL THEN 'built-in' WHEN b.name IS NULL THEN 'site' ELSE 'built-in, changed by site' END AS origin,
+		CASE
+			WHEN s.name IS NULL THEN b.rules
+			WHEN b.name IS NULL THEN s.rules
+			ELSE oauth_vault.merge_patch(b.rules, s.rules)
+		END AS rules,
+		s.changed_at,
+		s.changed_by
+	FROM oauth_vault.provider_builtin b
+		FULL JOIN oauth_vault.provider_site s ON s.name = b.name;
+COMMENT ON VIEW oauth_vault.oauth_providers IS
+	'The catalogue of providers with this site''s additions and corrections';
+GRANT SELECT ON oauth_vault.oauth_providers TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_status WITH (security_barrier = true) AS
+	SELECT s.held,
+		s.held_reason,
+		s.workers_running,
+		s.active,
+		s.reauth_required,
+		s.revoking,
+		s.revoked,
+		s.connectors_paused,
+		s.due,
+		s.oldest_due,
+		s.in_flight,
+		s.in_doubt,
+		s.inbox,
+		s.outbox_queued,
+		s.outbox_failed,
+		s.flows_pending,
+		s.roles_that_can_reach_keys
+	FROM oauth_vault.vault_status() s;
+COMMENT ON VIEW oauth_vault.oauth_status IS
+	'This database''s vault in one row: counts, what waits, and which roles could reach the platform key through the server''s files';
+GRANT SELECT ON oauth_vault.oauth_status TO oauth_vault_admin;
+
+/*
+ * The auditor's view reads with the auditor's rights, so that a policy can
+ * tell auditors from everybody else.
+ */
+CREATE VIEW oauth_vault.oauth_audit WITH (security_barrier = true, security_invoker = true) AS
+	SELECT a.audit_id,
+		a.at,
+		a.event,
+		a.outcome,
+		a.tenant,
+		a.user_id,
+		a.actor,
+		a.purpose,
+		a.connector,
+		a.connection_id,
+		a.account,
+		a.scopes,
+		a.database_role,
+		a.session_user_name,
+		a.client_address,
+		a.application_name,
+		a.assertion_jti,
+		a.token_fingerprint,
+		a.reason,
+		a.detail
+	FROM oauth_vault.audit a;
+COMMENT ON VIEW oauth_vault.oauth_audit IS
+	'The audit trail: every access and every change, denials too';
+GRANT SELECT ON oauth_vault.oauth_audit TO oauth_vault_auditor;
+GRANT SELECT ON oauth_vault.audit TO oauth_vault_auditor;
