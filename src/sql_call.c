@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/codec.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -50,10 +51,11 @@ type_of(char letter)
 uint64
 ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
 {
+	SPIPlanPtr *kept = &q->plan[InNoForceRLSOperation() ? 1 : 0];
 	Snapshot	snapshot;
 	int			rc;
 
-	if (q->plan == NULL)
+	if (*kept == NULL)
 	{
 		Oid			types[OV_MAX_ARGS];
 		int			n = strlen(q->types);
@@ -66,7 +68,7 @@ ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
 		if (plan == NULL)
 			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);
-		q->plan = plan;
+		*kept = plan;
 	}
 	/*
 	 * A snapshot taken before our own changes does not show them: the latest
@@ -74,7 +76,7 @@ ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
 	 */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rc = SPI_execute_snapshot(q->plan, unconstify(Datum *, args), nulls, snapshot, InvalidSnapshot,
+	rc = SPI_execute_snapshot(*kept, unconstify(Datum *, args), nulls, snapshot, InvalidSnapshot,
 							  how == OV_READ, how == OV_WRITE, 0);
 	UnregisterSnapshot(snapshot);
 	if (rc < 0)
