@@ -53,6 +53,8 @@ PG_FUNCTION_INFO_V1(ov_identify);
 PG_FUNCTION_INFO_V1(ov_identify_request);
 PG_FUNCTION_INFO_V1(ov_whoami);
 PG_FUNCTION_INFO_V1(ov_row_visible);
+PG_FUNCTION_INFO_V1(ov_session_tenant);
+PG_FUNCTION_INFO_V1(ov_session_user_id);
 
 static void
 forget_person(OvPerson *p)
@@ -431,35 +433,69 @@ ov_whoami(PG_FUNCTION_ARGS)
  * raises, because it runs for every row of anybody's query: without identity
  * there are simply no rows.  Inside a call the call's own identity counts.
  */
+static const OvPerson *
+visible_person(void)
+{
+	const OvSettings *s;
+
+	if (ov_current_call != NULL)
+		return ov_current_call->person;
+	if ((s = ov_settings_or_null()) == NULL)
+		return NULL;
+	switch (s->source)
+	{
+		case OV_SOURCE_ROLE:
+			return person_of_role();
+		case OV_SOURCE_AUTHENTICATED:
+			return authenticated_person();
+		case OV_SOURCE_ASSERTION:
+			break;
+	}
+	return is_bound && bound.expires_at > time(NULL) ? &bound : NULL;
+}
+
 Datum
 ov_row_visible(PG_FUNCTION_ARGS)
 {
-	const OvPerson *p = NULL;
-	const OvSettings *s;
+	const OvPerson *p;
+	text	   *tenant,
+			   *user;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || !ov_shmem_ready())
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || !ov_shmem_ready() || (p = visible_person()) == NULL)
 		PG_RETURN_BOOL(false);
-	if (ov_current_call != NULL)
-		p = ov_current_call->person;
-	else if ((s = ov_settings_or_null()) != NULL)
-	{
-		if (s->source == OV_SOURCE_ROLE)
-			p = person_of_role();
-		else if (s->source == OV_SOURCE_AUTHENTICATED)
-			p = authenticated_person();
-		else if (is_bound && bound.expires_at > time(NULL))
-			p = &bound;
-	}
-	if (p == NULL)
-		PG_RETURN_BOOL(false);
-	else
-	{
-		text	   *tenant = PG_GETARG_TEXT_PP(0);
-		text	   *user = PG_GETARG_TEXT_PP(1);
+	tenant = PG_GETARG_TEXT_PP(0);
+	user = PG_GETARG_TEXT_PP(1);
+	PG_RETURN_BOOL(VARSIZE_ANY_EXHDR(tenant) == strlen(p->tenant) &&
+				   memcmp(VARDATA_ANY(tenant), p->tenant, strlen(p->tenant)) == 0 &&
+				   VARSIZE_ANY_EXHDR(user) == strlen(p->user_id) &&
+				   memcmp(VARDATA_ANY(user), p->user_id, strlen(p->user_id)) == 0);
+}
 
-		PG_RETURN_BOOL(VARSIZE_ANY_EXHDR(tenant) == strlen(p->tenant) &&
-					   memcmp(VARDATA_ANY(tenant), p->tenant, strlen(p->tenant)) == 0 &&
-					   VARSIZE_ANY_EXHDR(user) == strlen(p->user_id) &&
-					   memcmp(VARDATA_ANY(user), p->user_id, strlen(p->user_id)) == 0);
-	}
+/*
+ * The same person as a value, so that the views' filters can use an index.
+ * Without identity NULL and so no rows; but a server that could not know
+ * anybody says so.
+ */
+Datum
+ov_session_tenant(PG_FUNCTION_ARGS)
+{
+	const OvPerson *p;
+
+	need_preload();
+	(void) ov_current_settings();
+	if ((p = visible_person()) == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(ov_text_datum(p->tenant));
+}
+
+Datum
+ov_session_user_id(PG_FUNCTION_ARGS)
+{
+	const OvPerson *p;
+
+	need_preload();
+	(void) ov_current_settings();
+	if ((p = visible_person()) == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(ov_text_datum(p->user_id));
 }
