@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# run.sh demo|check|unit: set up what is missing, then run as an ordinary user.
+# run.sh demo|check|unit|versions|compile: set up what is missing, then run as an
+# ordinary user.  versions: what check does with PostgreSQL 17 and 18, alone;
+# compile: only builds, against every major.
+#
+# VERSIONS="17 18" chooses the other majors ("" for none), TESTS the TAP files.
 #
 # Works on a copy of the tree in a directory of its own, against a private copy
 # of the PostgreSQL installation, so that neither the checkout nor /usr changes;
 # everything is removed at the end.  KEEP=1 keeps the directory.
 set -euo pipefail
 
-what=${1:?usage: run.sh demo|check|unit}
+what=${1:?usage: run.sh demo|check|unit|versions|compile}
 top=$(cd "$(dirname "$0")/.." && pwd)
 pgversion=${PGVERSION:-15}
+case $what in
+	check | versions | compile) versions=${VERSIONS-17 18} ;;
+	*) versions= ;;
+esac
 
 say() { printf '== %s\n' "$*"; }
 
@@ -33,6 +41,11 @@ if [ "$what" = check ]; then
 	need pgbouncer /usr/sbin/pgbouncer
 	need python3-jwt /usr/lib/python3/dist-packages/jwt
 	need chromium /usr/bin/chromium
+fi
+# Other majors run in a Debian of their own, which only root can unpack.
+if [ -n "$versions" ] && [ "$(id -u)" = 0 ]; then
+	need mmdebstrap /usr/bin/mmdebstrap
+	need iproute2 /usr/bin/ip
 fi
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ]; then
@@ -80,8 +93,28 @@ if [ "$(id -u)" = 0 ]; then
 	as_user=(runuser -u "$user" --)
 fi
 
-# exec keeps no parent shell between us and the run; stdin closed: no terminal.
+status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
-	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} \
-	bash "$work/tree/test/steps.sh" "$what" </dev/null
+	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} \
+	bash "$work/tree/test/steps.sh" "$what" </dev/null || status=1
+[ -n "$versions" ] || exit $status
+
+skipped=()
+failed=()
+[ $status = 0 ] || failed+=("$pgversion")
+for version in $versions; do
+	status=0
+	bash "$top/test/versions.sh" "${what/versions/check}" "$version" "$work/tree" "$work" || status=$?
+	case $status in
+		0) ;;
+		77) skipped+=("$version") ;;
+		*) failed+=("$version") ;;
+	esac
+done
+[ ${#skipped[@]} = 0 ] || say "SKIPPED, see above: PostgreSQL ${skipped[*]}"
+say "every version, total: $SECONDS s"
+if [ ${#failed[@]} -gt 0 ]; then
+	say "failed with PostgreSQL ${failed[*]}"
+	exit 1
+fi

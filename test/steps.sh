@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# steps.sh demo|check|unit: the run itself, as an ordinary user in $WORK/tree.
+# steps.sh demo|check|unit|versions|compile: the run itself, as an ordinary user
+# in $WORK/tree.
 set -euo pipefail
 
 what=$1
@@ -13,7 +14,7 @@ say() { printf '== %s\n' "$*"; }
 
 # suite NAME COMMAND...: run, print its time, remember a failure and go on
 suite() {
-	local name=$1 t=$SECONDS
+	local name="$1 (PostgreSQL $PGVERSION)" t=$SECONDS
 	shift
 	say "$name"
 	if "$@"; then
@@ -43,6 +44,7 @@ build() {
 
 # Node 20 is what the authorization server needs; Debian 12 ships 18.
 node_modules() {
+	[ ! -d test/idp/node_modules ] || return 0
 	if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
 		(cd "$WORK/tmp" && npm install --no-audit --no-fund --silent --prefix "$WORK/node" node@20)
 		export PATH="$WORK/node/node_modules/.bin:$WORK/node/node_modules/node/bin:$PATH"
@@ -91,8 +93,12 @@ export PATH="$pgprivate:$PATH" OV_TREE="$tree"
 
 if [ "$what" = unit ]; then
 	suite unit unit
+elif [ "$what" = compile ]; then
+	suite compile make -f Makefile -s -k -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no
+elif [ "$what" = versions ]; then
+	suite "node modules" node_modules	# what the other majors need from here
 else
-	suite "private PostgreSQL $PGVERSION" private_postgres
+	suite "private installation" private_postgres
 	suite build build
 	suite "node modules" node_modules
 	[ ${#failed[@]} = 0 ] || exit 1
