@@ -28,6 +28,7 @@ need() { [ -e "$2" ] || missing+=("$1"); }
 need gcc /usr/bin/gcc
 need make /usr/bin/make
 need openssl /usr/bin/openssl
+need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need libssl-dev /usr/include/openssl/evp.h
 need libkrb5-dev /usr/include/gssapi/gssapi.h
 need libcurl4-openssl-dev "/usr/include/$(uname -m)-linux-gnu/curl/curl.h"
