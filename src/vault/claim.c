@@ -1,0 +1,163 @@
+/*
+ * claim.c
+ *	  Copies of the database: is this one held, and an administrator's claim.
+ *
+ * The home row says where the vault lives.  A copy carries the row along and
+ * finds itself elsewhere: held, nothing leaves it (catalog.c compares, the
+ * network worker obeys).  A claim moves the row here.  The vault id stays: it
+ * is in every record's additional data.
+ */
+#include "vault/vault.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+
+PG_FUNCTION_INFO_V1(ov_claim);
+PG_FUNCTION_INFO_V1(ov_vault_held);
+PG_FUNCTION_INFO_V1(ov_vault_status);
+
+/*
+ * What the copy carried along is the original's to send: there it has been
+ * sent, or will be.  Sent a second time from here, a refresh would burn the
+ * original's grant.
+ */
+static void
+discard(void)
+{
+	static OvQuery outbox = {
+		"UPDATE oauth_vault.revocation SET state = 'failed', outcome = 'discarded by oauth_claim', settled_at = now(),"
+		" access_token = NULL, refresh_token = NULL WHERE state = 'queued'", ""
+	};
+	static OvQuery settled = {
+		"UPDATE oauth_vault.connection SET status = 'revoked', status_since = now() WHERE status = 'revoking'", ""
+	};
+	static OvQuery intents = {"UPDATE oauth_vault.intent SET in_doubt = true WHERE NOT in_doubt", ""};
+
+	(void) ov_query(&outbox, OV_WRITE, NULL, NULL);
+	(void) ov_query(&settled, OV_WRITE, NULL, NULL);
+	(void) ov_query(&intents, OV_WRITE, NULL, NULL);
+}
+
+Datum
+ov_claim(PG_FUNCTION_ARGS)
+{
+	static OvQuery lock = {"SELECT FROM oauth_vault.home FOR UPDATE", ""};
+	static OvQuery move = {
+		"UPDATE oauth_vault.home SET system_identifier = $1, timeline = $2, database_oid = $3, instance = $4,"
+		" claimed_at = now()", "liOt"
+	};
+	OvCall		call;
+	OvHome		home;
+	OvEvent		event = {.event = "claimed", .outcome = "ok"};
+	Datum		args[4];
+	bool		drop;
+
+	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
+	if (PG_ARGISNULL(0))
+		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"discard_outbox\" must not be null", NULL, NULL);
+	drop = PG_GETARG_BOOL(0);
+	args[3] = ov_text_datum(ov_current_settings()->instance);
+	(void) ov_query(&lock, OV_WRITE, NULL, NULL);
+	if (!ov_home(&home) || !home.held)
+	{
+		/* Claimed twice, the queue of a vault in use would be thrown away. */
+		ereport(NOTICE,
+				(errmsg("this database's vault is not held: nothing to claim"),
+				 errhidestmt(true), errhidecontext(true)));
+		ov_call_end(&call);
+		PG_RETURN_VOID();
+	}
+	args[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	args[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
+	args[2] = ObjectIdGetDatum(MyDatabaseId);
+	(void) ov_query(&move, OV_WRITE, args, NULL);
+	if (drop)
+		discard();
+	event.reason = psprintf("%s; outbox %s", home.why, drop ? "discarded" : "kept");
+	ov_audit(&call, &event);
+	ereport(LOG,
+			(errmsg("oauth_vault: role \"%s\" claims this copy of the vault: %s", call.role, event.reason),
+			 errhidestmt(true), errhidecontext(true)));
+	ov_wake_after_commit();
+	ov_call_end(&call);
+	PG_RETURN_VOID();
+}
+
+Datum
+ov_vault_held(PG_FUNCTION_ARGS)
+{
+	OvCall		call;
+	OvHome		home;
+	bool		held;
+
+	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
+	held = ov_home(&home) && home.held;
+	ov_call_end(&call);
+	PG_RETURN_BOOL(held);
+}
+
+/*
+ * The one row of oauth_status.  The roles are those that could read the vault
+ * file as the server's operating system user, whatever else they are granted:
+ * superusers, readers and runners on the server's host and, where a role's
+ * name is the identity, whoever can make roles.
+ */
+Datum
+ov_vault_status(PG_FUNCTION_ARGS)
+{
+	static OvQuery counts = {
+		"WITH c AS (SELECT status, count(*) AS n FROM oauth_vault.connection GROUP BY status),"
+		" d AS (SELECT count(*) AS n, min(refresh_at) AS oldest FROM oauth_vault.connection"
+		"  WHERE status = 'active' AND refresh_at <= clock_timestamp())"
+		" SELECT (SELECT n FROM c WHERE status = 'active'), (SELECT n FROM c WHERE status = 'reauth_required'),"
+		" (SELECT n FROM c WHERE status = 'revoking'), (SELECT n FROM c WHERE status = 'revoked'),"
+		" (SELECT count(*) FROM oauth_vault.connector WHERE status = 'paused'),"
+		" d.n, d.oldest,"
+		" (SELECT count(*) FROM oauth_vault.intent WHERE NOT in_doubt), (SELECT count(*) FROM oauth_vault.intent WHERE in_doubt),"
+		" (SELECT count(*) FROM oauth_vault.grant_inbox),"
+		" (SELECT count(*) FROM oauth_vault.revocation WHERE state = 'queued'),"
+		" (SELECT count(*) FROM oauth_vault.revocation WHERE state = 'failed'),"
+		" (SELECT count(*) FROM oauth_vault.flow WHERE consumed_at IS NULL AND expires_at > clock_timestamp()),"
+		" (SELECT coalesce(array_agg(r.rolname::text ORDER BY r.rolname), '{}') FROM pg_catalog.pg_roles r"
+		"  WHERE r.rolname !~ '^pg_' AND (r.rolsuper OR (r.rolcreaterole AND $1)"
+		"   OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"
+		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')))"
+		" FROM d", "o"
+	};
+	enum
+	{
+		HELD, WHY, WORKERS, FIRST, DUE_SINCE = FIRST + 6, ROLES = FIRST + 13, COLUMNS
+	};
+	OvCall		call;
+	OvHome		home;
+	const OvSettings *settings = ov_shmem_ready() ? ov_settings_or_null() : NULL;
+	Datum		arg;
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+	Datum		row;
+
+	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
+	if (!ov_home(&home))
+		memset(&home, 0, sizeof(home));
+	values[HELD] = BoolGetDatum(home.held);
+	nulls[WHY] = !home.held;
+	values[WHY] = ov_text_datum(home.why);
+	values[WORKERS] = BoolGetDatum(ov_worker_alive(OV_WORKER_KEY, InvalidOid) &&
+								   ov_worker_alive(OV_WORKER_NETWORK, MyDatabaseId) &&
+								   ov_worker_alive(OV_WORKER_AUDIT, MyDatabaseId));
+	arg = BoolGetDatum(settings != NULL && settings->source == OV_SOURCE_ROLE);
+	(void) ov_query(&counts, OV_READ, &arg, NULL);
+	for (int i = FIRST; i < COLUMNS; i++)
+	{
+		values[i] = ov_datum(0, i - FIRST + 1, &nulls[i]);
+		/* nobody has this status: 0 */
+		if (nulls[i] && i != DUE_SINCE && i != ROLES)
+		{
+			values[i] = Int64GetDatum(0);
+			nulls[i] = false;
+		}
+	}
+	row = ov_row(&call, fcinfo, values, nulls);
+	ov_call_end(&call);
+	PG_RETURN_DATUM(row);
+}
