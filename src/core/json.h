@@ -48,6 +48,8 @@ extern bool ov_json_is_true(const OvJson *v);
 /* Integer (fraction floored), from a number or, if allowed, a digit string;
  * false for an exponent and for what does not fit. */
 extern bool ov_json_int64(const OvJson *v, bool allow_string, int64_t *out);
+/* RFC 7396; shares nodes with both, target may be NULL */
+extern const OvJson *ov_json_merge_patch(OvArena *arena, const OvJson *target, const OvJson *patch);
 extern void ov_json_quote(OvStr *out, const char *s, size_t len);	/* with quotes */
 extern void ov_json_write(OvStr *out, const OvJson *v);	/* compact */
 

@@ -28,6 +28,10 @@ extern OvCode ov_provider_load(OvArena *arena, const OvJson *rules, const OvJson
 extern OvCode ov_provider_hosts(OvArena *arena, const OvProvider *p, const char *const **hosts,
 								int *nhosts, unsigned char digest[32], OvError *err);
 
+/* Are these parameters a person may give at begin?  OV_E_DENIED names the one
+ * whose variable only an administrator or the provider may set. */
+extern OvCode ov_provider_begin_params(const OvProvider *p, const OvJson *params, OvError *err);
+
 /* ---- requests ---- */
 typedef struct OvClient
 {
@@ -65,6 +69,8 @@ extern OvCode ov_check_iss(const OvProvider *p, const char *iss, OvError *err);
  * captured is a flat JSON object */
 extern OvCode ov_callback_capture(OvArena *arena, const OvProvider *p, const OvClient *client,
 								  const OvParam *params, char **captured, OvError *err);
+/* the authorization code under the name that the provider gives it; NULL if none */
+extern const char *ov_callback_code(OvArena *arena, const OvProvider *p, const OvParam *params);
 extern OvCode ov_code_request(OvArena *arena, const OvProvider *p, const OvClient *client,
 							  const char *code, const char *redirect_uri, const char *verifier,
 							  OvHttpRequest *req, OvError *err);
