@@ -10,6 +10,9 @@
 
 #include "guc.h"
 
+/* A row is a message of its own; an actor chain may be long. */
+#define ROW_MAX (32 * 1024)
+
 static void
 build(OvMsg *m, void *buf, size_t size, OvCall *call, const OvEvent *e)
 {
@@ -38,7 +41,7 @@ build(OvMsg *m, void *buf, size_t size, OvCall *call, const OvEvent *e)
 void
 ov_audit(OvCall *call, const OvEvent *event)
 {
-	unsigned char buf[8192];
+	unsigned char buf[ROW_MAX];
 	OvMsg		m;
 	uint64		position;
 
@@ -55,14 +58,42 @@ ov_audit_settle(void)
 		ov_audit_wait(ov_audit_head());
 }
 
+static bool
+ours(int sqlstate)
+{
+	return ERRCODE_TO_CATEGORY(sqlstate) == MAKE_SQLSTATE('O', 'V', '0', '0', '0');
+}
+
+/* Somebody may not, as against: something did not work */
+static bool
+refusal(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_OV_PROVIDER_UNAVAILABLE:
+		case ERRCODE_OV_REFRESH_TIMEOUT:
+		case ERRCODE_OV_CONNECTOR_MISCONFIGURED:
+		case ERRCODE_OV_INVALID_RESPONSE:
+		case ERRCODE_OV_VAULT_SEALED:
+		case ERRCODE_OV_DECRYPTION_FAILED:
+		case ERRCODE_OV_AUDIT_UNAVAILABLE:
+		case ERRCODE_OV_QUEUE_FULL:
+			return false;
+	}
+	return true;
+}
+
 void
 ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate)
 {
-	unsigned char buf[8192];
+	unsigned char buf[ROW_MAX];
 	OvMsg		m;
 	OvEvent		denial = *event;
 
-	denial.outcome = "denied";
+	if (!ours(sqlstate))
+		return;
+	denial.outcome = refusal(sqlstate) ? "denied" : "failed";
+	denial.fingerprint = NULL;
 	denial.reason = unpack_sql_state(sqlstate);
 	build(&m, buf, sizeof(buf), call, &denial);
 	(void) ov_audit_try_append(&m);

@@ -20,13 +20,17 @@
 #include "compat.h"
 #include "core/codec.h"
 #include "core/json.h"
+#include "executor/execdesc.h"
 #include "funcapi.h"
 #include "libpq/libpq-be.h"
+#include "nodes/plannodes.h"
 #include "storage/ipc.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 
 #define CACHE_SIZE 32
 
@@ -125,16 +129,16 @@ xact_callback(XactEvent event, void *arg)
 				bound_in = InvalidSubTransactionId;
 			else
 				unbind();
-			ov_current_call = NULL;
+			ov_call_unwind(0);
 			break;
 		case XACT_EVENT_ABORT:
 			if (is_bound && (!bound_to_session || bound_in != InvalidSubTransactionId))
 				unbind();
-			ov_current_call = NULL;
+			ov_call_unwind(0);
 			break;
 		case XACT_EVENT_PREPARE:
 			unbind();
-			ov_current_call = NULL;
+			ov_call_unwind(0);
 			break;
 		default:
 			break;
@@ -144,6 +148,8 @@ xact_callback(XactEvent event, void *arg)
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		ov_call_unwind(GetCurrentTransactionNestLevel());
 	if (!is_bound || bound_in != mine)
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
@@ -324,19 +330,49 @@ ov_person(const char *assertion)
 
 /* ---- SQL ---- */
 
+/*
+ * Is this call all that the client's own statement does, outside a transaction
+ * block?  Then what it binds is gone before anything can use it.  Anything
+ * more (another column, a surrounding expression, a function or DO block that
+ * goes on after it) may use the identity in the same transaction, and is not
+ * warned about: a warning that is sometimes wrong would be read by nobody.
+ *
+ * The planner's node for this call, which fmgr keeps, is looked for where such
+ * a statement has it: as the one column of a SELECT, or as its FROM item.
+ */
+static bool
+alone_in_statement(FunctionCallInfo fcinfo)
+{
+	Node	   *me = fcinfo->flinfo->fn_expr;
+	Plan	   *plan;
+
+	if (IsTransactionBlock() || GetCurrentTransactionNestLevel() > 1 || me == NULL ||
+		ActivePortal == NULL || ActivePortal->queryDesc == NULL)
+		return false;
+	plan = ActivePortal->queryDesc->plannedstmt->planTree;
+	if (plan == NULL)
+		return false;
+	if (IsA(plan, FunctionScan))
+	{
+		List	   *functions = ((FunctionScan *) plan)->functions;
+
+		return list_length(functions) == 1 && ((RangeTblFunction *) linitial(functions))->funcexpr == me;
+	}
+	return IsA(plan, Result) && plan->lefttree == NULL && list_length(plan->targetlist) == 1 &&
+		(Node *) linitial_node(TargetEntry, plan->targetlist)->expr == me;
+}
+
 static void
-identify(const char *assertion, bool session)
+identify(FunctionCallInfo fcinfo, const char *assertion, bool session)
 {
 	const OvPerson *p;
 
-	/* whatever happens next, the person before is gone */
-	unbind();
 	if (assertion == NULL)
 		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"assertion\" must not be null", NULL, NULL);
 	if (assertion[0] == '\0')
 		ov_raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameter \"assertion\" must not be empty", NULL, NULL);
 	p = ov_person(assertion);
-	if (!session && !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 && !ov_in_function_call())
+	if (!session && alone_in_statement(fcinfo))
 		ereport(WARNING,
 				(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
 				 errmsg("oauth_identify has no effect outside a transaction block"),
@@ -357,13 +393,40 @@ need_preload(void)
 				 NULL, "Add oauth_vault to \"shared_preload_libraries\" and restart the server.");
 }
 
+static OvEvent refused = {.event = "identified", .outcome = "denied"};
+
+/*
+ * Whatever happens, the person before is gone first.  token may be NULL; its
+ * copy is cleansed on every path, and a refusal is audited.
+ */
+static void
+identify_and_cleanse(FunctionCallInfo fcinfo, char *token, bool session)
+{
+	PG_TRY();
+	{
+		identify(fcinfo, token, session);
+	}
+	PG_CATCH();
+	{
+		OvCall		call = {.role = GetUserNameFromId(GetUserId(), true)};
+
+		if (token != NULL)
+			OPENSSL_cleanse(token, strlen(token));
+		ov_audit_denial(&call, &refused, geterrcode());
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	OPENSSL_cleanse(token, strlen(token));
+}
+
 Datum
 ov_identify(PG_FUNCTION_ARGS)
 {
+	unbind();
 	need_preload();
 	if (PG_ARGISNULL(1))
 		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"session\" must not be null", NULL, NULL);
-	identify(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_BOOL(1));
+	identify_and_cleanse(fcinfo, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -380,39 +443,37 @@ ov_identify_request(PG_FUNCTION_ARGS)
 	const char *value = NULL;
 	char	   *token = NULL;
 
-	need_preload();
 	unbind();
+	need_preload();
 	arena = ov_arena_new();
 	if (headers != NULL && ov_json_parse(arena, headers, strlen(headers), &json, NULL) == OV_OK)
 		value = ov_json_get_string(json, "authorization");
 	if (value != NULL && pg_strncasecmp(value, "bearer ", 7) == 0)
-		token = pstrdup(value + 7);
+		token = MemoryContextAllocExtended(CurrentMemoryContext, strlen(value + 7) + 1, MCXT_ALLOC_NO_OOM);
+	if (token != NULL)
+		strcpy(token, value + 7);
 	ov_arena_free(arena);
 	if (token == NULL)
 		ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "the request carries no bearer token",
 				 ov_detail("reason", "no authorization header in request.headers", NULL),
 				 "The caller must send Authorization: Bearer <assertion>.");
-	identify(token, false);
+	identify_and_cleanse(fcinfo, token, false);
 	PG_RETURN_VOID();
 }
 
-Datum
-ov_whoami(PG_FUNCTION_ARGS)
+static Datum
+whoami(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	static OvQuery prompts = {
 		"SELECT count(*) FROM oauth_vault.connection WHERE tenant = $1 AND user_id = $2 AND status = 'reauth_required'",
 		"tt"
 	};
 	static const char *const sources[] = {"assertion", "authenticated", "role"};
-	OvCall		call;
+	const OvPerson *p = call->person;
 	Datum		values[6];
 	bool		nulls[6] = {false};
 	Datum		args[2];
-	const OvPerson *p;
-	Datum		row;
 
-	ov_call_begin(&call, OV_AS_PERSON, fcinfo, 0);
-	p = call.person;
 	args[0] = ov_text_datum(p->tenant);
 	args[1] = ov_text_datum(p->user_id);
 	(void) ov_query(&prompts, OV_READ, args, NULL);
@@ -423,9 +484,13 @@ ov_whoami(PG_FUNCTION_ARGS)
 	values[3] = ov_text_datum(sources[p->source]);
 	values[4] = TimestampTzGetDatum(ov_unix_to_timestamp(p->expires_at));
 	values[5] = Int32GetDatum((int32) ov_int8(0, 1));
-	row = ov_row(&call, fcinfo, values, nulls);
-	ov_call_end(&call);
-	PG_RETURN_DATUM(row);
+	return ov_row(call, fcinfo, values, nulls);
+}
+
+Datum
+ov_whoami(PG_FUNCTION_ARGS)
+{
+	return ov_person_call(fcinfo, "identified", 0, whoami);
 }
 
 /*

@@ -1,6 +1,29 @@
 /*
  * vault.h
  *	  Shared by the SQL functions: identity, the frame of a call, keys, audit.
+ *
+ * Errors are part of the interface.  DETAIL is one line of JSON; per SQLSTATE
+ * it has these members (those in brackets where they are known):
+ *
+ *	OV001 identity_required			reason
+ *	OV002 identity_invalid			reason
+ *	OV010 reauthorization_required	reason, since [, expires_at] [, provider_error]
+ *	OV011 insufficient_scope		missing_scopes
+ *	OV012 no_connection				reason: no_connection, unknown_connector, unknown_account
+ *	OV013 ambiguous_account			accounts
+ *	OV014 policy_denied				reason: scope, actor, host [, denied_scopes] [, host]
+ *	OV020 provider_unavailable		reason [, retry_at] [, provider_error]
+ *	OV021 refresh_timeout			reason
+ *	OV022 connector_misconfigured	reason [, provider_error]
+ *	OV030 flow_invalid				reason
+ *	OV031 authorization_denied		reason [, provider_error]
+ *	OV032, OV033, OV034				reason
+ *	OV040, OV041, OV042, OV050		reason
+ *	OV060 vault_held				reason
+ *
+ * Everything else is PostgreSQL's own: 22004 and 22023 name the parameter in
+ * the message, 25006 is a standby or a READ ONLY transaction that decides
+ * something, 55000 a server without shared_preload_libraries.
  */
 #ifndef OV_VAULT_H
 #define OV_VAULT_H
@@ -46,10 +69,10 @@ typedef struct OvCall
 	const OvPerson *person;		/* NULL for administrators */
 	const char *role;			/* who called */
 	MemoryContext caller;		/* results are made here */
+	OvArena    *arena;			/* see ov_call_arena */
 	Oid			save_user;
 	int			save_context;
 	int			save_nest;
-	struct OvCall *outer;
 } OvCall;
 
 /*
@@ -62,9 +85,36 @@ extern void ov_call_begin(OvCall *call, OvAccess access, FunctionCallInfo fcinfo
 extern void ov_call_end(OvCall *call);
 /* The call in progress, NULL outside */
 extern OvCall *ov_current_call;
+/* A (sub)transaction of this nest level has ended: calls begun in it are over. */
+extern void ov_call_unwind(int level);
+
+/*
+ * The whole of a person's function: begins the call, runs body inside, ends
+ * the call.  An error of ours is audited as a denial under body's event and
+ * thrown on; a body that sets event->event to NULL leaves that to the worker.
+ */
+struct OvEvent;
+typedef Datum (*OvBody) (OvCall *call, FunctionCallInfo fcinfo, struct OvEvent *event);
+extern Datum ov_person_call(FunctionCallInfo fcinfo, const char *event, int assertion_arg, OvBody body);
+
+/*
+ * Runs a decision (writes of the caller's own transaction) in a subtransaction,
+ * and again when a row has moved since the snapshot, so that decisions work in
+ * REPEATABLE READ and SERIALIZABLE.
+ */
+extern void ov_decide(void (*step) (OvCall *call, void *arg), OvCall *call, void *arg);
+/* Wakes the network worker when the work of this (sub)transaction commits. */
+extern void ov_wake_after_commit(void);
+
+/* Lives until the call ends, however it ends, and is cleansed then. */
+extern OvArena *ov_call_arena(OvCall *call);
 
 /* Parameters.  required: NULL is 22004, empty 22023, both naming the parameter. */
 extern char *ov_arg_text(FunctionCallInfo fcinfo, int n, const char *name, bool required);
+/* The same, of at most max bytes */
+extern char *ov_arg_name(FunctionCallInfo fcinfo, int n, const char *name, bool required, int max);
+/* The same, in ov_call_arena() */
+extern char *ov_arg_secret(OvCall *call, FunctionCallInfo fcinfo, int n, const char *name, bool required);
 extern char **ov_arg_text_array(FunctionCallInfo fcinfo, int n, const char *name, int *count);	/* NULL if NULL */
 extern char *ov_arg_json_object(FunctionCallInfo fcinfo, int n, const char *name);
 
@@ -80,6 +130,8 @@ extern char *ov_time_text(TimestampTz t);
 extern OvMsg *ov_request(void);
 extern void ov_request_person(OvMsg *m, OvCall *call);	/* tenant, user, actor, session facts for audit */
 extern OvMsg *ov_send(OvWorkerKind kind, OvOp op);	/* sends ov_request(); the answer */
+extern bool ov_send_quietly(OvWorkerKind kind, OvOp op);	/* false instead of a worker's error */
+extern void ov_post_request(OvWorkerKind kind, OvOp op);	/* sends it and waits for nothing */
 extern void ov_done_with_answer(void);
 
 /* ---- keys (subkeys.c) ---- */
@@ -111,7 +163,11 @@ typedef struct OvEvent
 extern void ov_audit(OvCall *call, const OvEvent *event);
 /* Waits for what a worker appended on this call's behalf. */
 extern void ov_audit_settle(void);
-/* The error that is being raised, as a denial; never waits. */
+/*
+ * The error that is being raised, as a denial (or, where the provider or this
+ * server is to blame, a failure); never waits.  Errors that are not of class
+ * OV are nobody's refusal and leave no row.
+ */
 extern void ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate);
 
 /* ---- connections (connection.c) ---- */
@@ -124,37 +180,64 @@ typedef struct OvConnection
 	char	   *account;
 	char	   *status;
 	char	   *reason;
-	char	   *detail;
 	TimestampTz since;
 	int64		key_id;
-	const unsigned char *wrapped;
+	const unsigned char *wrapped;	/* the person's key */
 	size_t		wrapped_len;
+	bool		held;			/* this database is an unclaimed copy */
+	const char *held_why;
 	unsigned char vault_id[16];
 	int64		generation;
 	unsigned char hosts_digest[32];
 	TimestampTz expires_at;		/* 0 unknown */
 	TimestampTz issued_at;
+	TimestampTz refresh_at;		/* 0: not scheduled */
 	char	   *token_type;
 	char	  **scopes;
 	int			nscopes;
+	char	  **requested;
+	int			nrequested;
 	char	   *metadata;
 	char	   *provider_subject;
-	const unsigned char *access;
+	const unsigned char *access;	/* sealed; NULL: none */
 	size_t		access_len;
 	bool		can_refresh;
 	const unsigned char *superseded;	/* 16-byte fingerprints, oldest first */
 	size_t		superseded_len;
+	char	   *connector_status;
+	char	   *connector_reason;
+	char	   *policy;
 } OvConnection;
 
 /*
  * The person's connection at a connector.  account NULL: the only live one.
- * Raises OV012, OV013.  live_only: a revoked one does not count.
+ * A revoked one stands for it when there is no live one.  Raises OV012, OV013.
+ * What these return lives until the call ends.
  */
 extern OvConnection *ov_connection(OvCall *call, const char *connector, const char *account);
+/* All live ones, ordered by account */
+extern OvConnection **ov_live_connections(OvCall *call, const char *connector, const char *account, int *n);
+extern OvConnection *ov_connection_by_id(OvCall *call, const unsigned char id[16]);
+/* The row as it is now; OV012 when it has gone */
 extern OvConnection *ov_connection_reload(OvCall *call, const OvConnection *c);
-/* OV010 and OV060 as its status says */
-extern void ov_connection_usable(OvCall *call, const OvConnection *c);
-/* Opens the access token into a text datum of the caller's */
+/* OV010 when its status says so */
+extern void ov_connection_usable(const OvConnection *c);
+pg_noreturn extern void ov_ambiguous_account(OvConnection **list, int n);
+pg_noreturn extern void ov_no_connection(const char *reason);
+/* Opens the access token into a text datum of the caller's; fingerprint may be NULL */
 extern text *ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerprint[16]);
+extern void ov_cleanse_text(text *t);
+
+/* ---- scopes (scope.c) ---- */
+
+/*
+ * What oauth_begin asks the provider for.  asked NULL: what was asked before,
+ * if the connection has to be renewed, else the defaults.  existing: the live
+ * connection that is being renewed or widened, or NULL.  Raises OV014, 22023.
+ */
+extern char **ov_scopes_to_ask(OvCall *call, const OvConnector *connector, const OvConnection *existing,
+							   char **asked, int nasked, int *n);
+/* Scope tokens of RFC 6749 section 3.3? else 22023 naming the parameter */
+extern void ov_check_scopes(char **scopes, int n, const char *name);
 
 #endif							/* OV_VAULT_H */
