@@ -106,7 +106,7 @@ failed=()
 [ $status = 0 ] || failed+=("$pgversion")
 for version in $versions; do
 	status=0
-	bash "$top/test/versions.sh" "${what/versions/check}" "$version" "$work/tree" "$work" || status=$?
+	setpriv --pdeathsig KILL bash "$top/test/versions.sh" "${what/versions/check}" "$version" "$work/tree" "$work" || status=$?
 	case $status in
 		0) ;;
 		77) skipped+=("$version") ;;

@@ -42,7 +42,7 @@ mirror() {
 unpack() {
 	local site=$1 log=$work/pg$version.log
 	(umask 077 && apt-config dump 2>/dev/null | grep -E '^Acquire::https?::Proxy' >"$work/apt.conf" || true)
-	unshare --mount --pid --fork --kill-child --mount-proc -- \
+	setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc -- \
 		mmdebstrap --mode=root --variant=essential \
 		--include="postgresql-$version,libpq-dev,libcurl4-openssl-dev,libssl-dev,gcc,libc6-dev,make,libipc-run-perl,nodejs,openssl,ca-certificates" \
 		--aptopt="$work/apt.conf" \
@@ -67,7 +67,7 @@ unpack() {
 
 if [ ! -d "$root" ]; then
 	[ "$(id -u)" = 0 ] || skip "only root can unpack a system to run it in"
-	for tool in mmdebstrap unshare chroot ip; do
+	for tool in mmdebstrap unshare setpriv chroot ip; do
 		command -v $tool >/dev/null || skip "there is no $tool"
 	done
 	unshare --mount --pid --net --fork true 2>/dev/null || skip "namespaces cannot be made here"
@@ -90,7 +90,7 @@ tar -C "$tree" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=./test/
 chroot "$root" chown -R postgres: "$inside"
 
 status=0
-unshare --mount --pid --net --fork --kill-child -- bash -c '
+setpriv --pdeathsig KILL unshare --mount --pid --net --fork --kill-child -- bash -c '
 	set -e
 	ip link set lo up
 	mount -t proc proc "$1/proc"
