@@ -153,8 +153,7 @@ named(Redirect *r, const char *name)
 }
 
 /* The same message as for a state that nobody has begun. */
-pg_attribute_noreturn()
-static void
+pg_noreturn static void
 invalid_flow(void)
 {
 	ov_raise(ERRCODE_OV_FLOW_INVALID, "the authorization flow is not valid",

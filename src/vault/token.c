@@ -140,8 +140,7 @@ refresh_behind(OvCall *call, const OvConnection *c)
 	ov_post_request(OV_WORKER_NETWORK, OV_OP_REFRESH);
 }
 
-pg_attribute_noreturn()
-static void
+pg_noreturn static void
 ended(const OvConnection *c, const char *reason)
 {
 	ov_raise(ERRCODE_OV_REAUTHORIZATION_REQUIRED, "the person has to consent again",
@@ -309,8 +308,7 @@ ov_fresh_token(PG_FUNCTION_ARGS)
 
 /* ---- oauth_credential ---- */
 
-pg_attribute_noreturn()
-static void
+pg_noreturn static void
 broken_rules(const OvError *err)
 {
 	ov_raise(err->code == OV_E_DENIED ? ERRCODE_OV_POLICY_DENIED : ERRCODE_OV_CONNECTOR_MISCONFIGURED,
