@@ -79,12 +79,21 @@ regress() {
 	return $rc
 }
 
+# The logs of a failed test say more than its TAP, and go away with $WORK.
 tap() {
+	local name log
 	PG_REGRESS="$pgxs/../../src/test/regress/pg_regress" \
 		PERL5LIB="$pgxs/../../src/test/perl:$tree/test/lib" \
 		TESTDATADIR="$WORK/tmp/tap" TESTLOGDIR="$WORK/tmp/log" TESTDIR="$WORK/tmp/tap" \
 		enable_injection_points=no PG_TEST_TIMEOUT_DEFAULT=60 \
-		prove --timer "$@"
+		prove --timer --state=save --statefile="$WORK/tmp/prove" "$@" && return
+	prove --dry --state=failed --statefile="$WORK/tmp/prove" | sort -u | while read -r name; do
+		name=$(basename "$name" .pl)
+		for log in "$WORK/tmp/log/regress_log_$name" "$WORK/tmp/log/$name"_*.log; do
+			[ ! -e "$log" ] || tail -v -n 40 "$log"
+		done
+	done
+	return 1
 }
 
 pgprivate=$WORK/pg/usr/lib/postgresql/$PGVERSION/bin
