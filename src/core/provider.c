@@ -311,7 +311,7 @@ host_listed(const char *const *hosts, int n, const char *host)
 	{
 		if (strcmp(hosts[i], host) == 0)
 			return true;
-		if (hosts[i][0] == '*' && strlen(host) > strlen(hosts[i]) - 1 &&
+		if (strncmp(hosts[i], "*.", 2) == 0 && strlen(host) > strlen(hosts[i]) - 1 &&
 			strcmp(host + strlen(host) - (strlen(hosts[i]) - 1), hosts[i] + 1) == 0)
 			return true;
 	}
