@@ -20,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_JWT 8192
+#define MAX_JWT 8192			/* of an assertion */
+#define MAX_PEEK (32 * 1024)	/* a provider's ID tokens can list hundreds of groups */
 #define MAX_KEYS 64
 
 typedef enum KeyType
@@ -306,8 +307,8 @@ ov_jwt_peek(OvArena *arena, const char *jwt, size_t len,
 	size_t		rawlen;
 
 	*header = *claims = NULL;
-	if (len > MAX_JWT)
-		return ov_fail(err, OV_E_LIMIT, "assertion is longer than %d bytes", MAX_JWT);
+	if (len > MAX_PEEK)
+		return ov_fail(err, OV_E_LIMIT, "assertion is longer than %d bytes", MAX_PEEK);
 	dot1 = len > 0 ? memchr(jwt, '.', len) : NULL;
 	dot2 = dot1 != NULL ? memchr(dot1 + 1, '.', len - (size_t) (dot1 + 1 - jwt)) : NULL;
 	if (dot2 == NULL || memchr(dot2 + 1, '.', len - (size_t) (dot2 + 1 - jwt)) != NULL)
@@ -341,6 +342,9 @@ ov_jwt_verify(OvArena *arena, const char *jwt, size_t len, const OvJwks *keys,
 	OvCode		rc;
 	bool		known = false;
 
+	*header = *claims = NULL;
+	if (len > MAX_JWT)
+		return ov_fail(err, OV_E_LIMIT, "assertion is longer than %d bytes", MAX_JWT);
 	if ((rc = ov_jwt_peek(arena, jwt, len, header, claims, err)) != OV_OK)
 		return rc;
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)

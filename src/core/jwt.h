@@ -5,7 +5,7 @@
  *
  * Algorithms EdDSA (Ed25519), ES256, RS256, PS256 only; the key's own type
  * decides, the header must agree.  "none", HS*, crit, b64, x5u, jku, jwk in
- * the header: refused.  8 KiB at most.
+ * the header: refused.  8 KiB at most.  Peeking takes 32 KiB.
  */
 #ifndef OV_JWT_H
 #define OV_JWT_H
