@@ -155,6 +155,10 @@ ov_connection_reload(OvCall *call, const OvConnection *c)
 void
 ov_no_connection(const char *reason)
 {
+	if (strcmp(reason, "unknown_connector") == 0)
+		ov_raise(ERRCODE_OV_NO_CONNECTION, "there is no such connector",
+				 ov_detail("reason", reason, NULL),
+				 "Check the connector's name; administrators see the names in oauth_connectors.");
 	ov_raise(ERRCODE_OV_NO_CONNECTION, "there is no such connection",
 			 ov_detail("reason", reason, NULL),
 			 "Call oauth_begin and let the person consent; oauth_connections lists what is connected.");

@@ -12,6 +12,8 @@
  */
 #include "vault/vault.h"
 
+#include "miscadmin.h"
+
 PG_FUNCTION_INFO_V1(ov_revoke);
 
 static OvQuery lock_row = {
@@ -91,6 +93,7 @@ revoke_connection(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	r.account = ov_arg_name(fcinfo, 1, "account", false, 255);
 	event->connector = r.connector;
 	event->account = r.account;
+	PreventCommandIfReadOnly("oauth_revoke()");
 	ov_decide(revoke_row, call, &r);
 	event->account = r.c->account;
 	event->connection_id = r.c->id;

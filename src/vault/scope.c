@@ -12,6 +12,8 @@
  */
 #include "vault/vault.h"
 
+#include "miscadmin.h"
+
 PG_FUNCTION_INFO_V1(ov_set_my_limit);
 
 static OvQuery read_policy = {
@@ -225,6 +227,7 @@ set_my_limit(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	if (connector == NULL)
 		ov_no_connection("unknown_connector");
 	memcpy(limit.connector_id, connector->id, 16);
+	PreventCommandIfReadOnly("oauth_set_my_limit()");
 	ov_decide(set_limit, call, &limit);
 	event->reason = limit.scopes ? NULL : "limit removed";
 	ov_audit(call, event);

@@ -144,7 +144,8 @@ pg_noreturn static void
 ended(const OvConnection *c, const char *reason)
 {
 	ov_raise(ERRCODE_OV_REAUTHORIZATION_REQUIRED, "the person has to consent again",
-			 ov_detail("reason", reason, "since", ov_time_text(Min(c->expires_at, GetCurrentTimestamp())),
+			 ov_detail("reason", reason,
+					   "since", ov_time_text(endless(c) ? c->since : Min(c->expires_at, GetCurrentTimestamp())),
 					   "expires_at", ov_time_text(c->expires_at), NULL),
 			 "Call oauth_begin for this connector and account and let the person consent.");
 }
@@ -232,13 +233,11 @@ check_scopes(const OvConnection *c, const Want *want)
 
 /* ---- the story ---- */
 
-/* From the question to the opened token, audited.  *connection says the rest. */
-static text *
-obtain(OvCall *call, const Want *want, OvEvent *event, OvConnection **connection)
+/* The connection, with a token that may be given out */
+static OvConnection *
+find(OvCall *call, const Want *want, OvEvent *event)
 {
 	OvConnection *c;
-	unsigned char fingerprint[OV_FINGERPRINT_LEN];
-	text	   *token;
 
 	event->connector = want->connector;
 	event->account = want->account;
@@ -252,14 +251,22 @@ obtain(OvCall *call, const Want *want, OvEvent *event, OvConnection **connection
 	check_scopes(c, want);
 	c = with_live_token(call, c, want);
 	refresh_behind(call, c);
-
-	token = ov_open_access_token(call, c, fingerprint);
-	event->fingerprint = fingerprint;
 	if (want->scopes == NULL)
 	{
 		event->scopes = c->scopes;
 		event->nscopes = c->nscopes;
 	}
+	return c;
+}
+
+/* The token itself, once its audit row stands */
+static text *
+hand_out(OvCall *call, const OvConnection *c, OvEvent *event)
+{
+	unsigned char fingerprint[OV_FINGERPRINT_LEN];
+	text	   *token = ov_open_access_token(call, c, fingerprint);
+
+	event->fingerprint = fingerprint;
 	PG_TRY();
 	{
 		ov_audit(call, event);
@@ -271,7 +278,6 @@ obtain(OvCall *call, const Want *want, OvEvent *event, OvConnection **connection
 	}
 	PG_END_TRY();
 	event->fingerprint = NULL;
-	*connection = c;
 	return token;
 }
 
@@ -294,10 +300,9 @@ static Datum
 fresh_token(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	Want		want;
-	OvConnection *c;
 
 	read_arguments(fcinfo, &want, event);
-	return PointerGetDatum(obtain(call, &want, event, &c));
+	return PointerGetDatum(hand_out(call, find(call, &want, event), event));
 }
 
 Datum
@@ -316,27 +321,51 @@ broken_rules(const OvError *err)
 			 ov_detail("reason", err->message, NULL), "An administrator must put the connector right.");
 }
 
-/* How to send the token, by the provider's rules: a JSON document in arena. */
-static const OvJson *
-api_credential(OvArena *arena, const OvConnection *c, const char *token)
+/*
+ * The provider's rules as they apply to this grant.  A caller sends the token
+ * where they say, so the hosts must be those that the person consented to.
+ */
+static const OvProvider *
+provider_of(OvArena *arena, const OvConnection *c)
 {
 	OvConnector *connector = ov_connector_by_id(c->connector_id);
 	const OvProvider *provider;
+	const char *const *hosts;
+	int			nhosts;
+	unsigned char digest[32];
 	OvError		err = {0};
-	char	   *text;
-	const OvJson *json = NULL;
 	OvCode		code;
 
 	if (connector == NULL)
 		ov_no_connection("unknown_connector");
 	code = ov_connector_provider(arena, connector, c->metadata, &provider, &err);
 	if (code == OV_OK)
+		code = ov_provider_hosts(arena, provider, &hosts, &nhosts, digest, &err);
+	if (code == OV_OK && memcmp(digest, c->hosts_digest, sizeof(digest)) != 0)
+		ended(c, "hosts_changed");
+	if (code == OV_OK)
 		code = ov_hosts_permitted(arena, connector, c->metadata, provider, &err);
+	if (code != OV_OK)
+		broken_rules(&err);
+	return provider;
+}
+
+/* How to send the token: {header_name, header_value, api_base, headers} */
+static const OvJson *
+api_credential(OvArena *arena, const OvProvider *provider, const OvConnection *c, const text *token)
+{
+	OvError		err = {0};
+	char	   *json_text;
+	const OvJson *json = NULL;
+	OvCode		code;
+
+	code = ov_api_credential(arena, provider, ov_arena_strndup(arena, VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token)),
+							 c->token_type, &json_text, &err);
 	if (code == OV_OK)
-		code = ov_api_credential(arena, provider, token, c->token_type, &text, &err);
-	if (code == OV_OK)
-		code = ov_json_parse(arena, text, strlen(text), &json, &err);
-	if (code != OV_OK || ov_arena_failed(arena))
+		code = ov_json_parse(arena, json_text, strlen(json_text), &json, &err);
+	if (code == OV_OK && ov_arena_failed(arena))
+		code = ov_fail(&err, OV_E_NOMEM, "out of memory");
+	if (code != OV_OK)
 		broken_rules(&err);
 	return json;
 }
@@ -356,6 +385,7 @@ credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	OvArena    *arena = ov_call_arena(call);
 	Want		want;
 	OvConnection *c;
+	const OvProvider *provider;
 	text	   *token;
 	const OvJson *json = NULL;
 	const OvJson *headers;
@@ -365,10 +395,12 @@ credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	Datum		row;
 
 	read_arguments(fcinfo, &want, event);
-	token = obtain(call, &want, event, &c);
+	c = find(call, &want, event);
+	provider = provider_of(arena, c);
+	token = hand_out(call, c, event);
 	PG_TRY();
 	{
-		json = api_credential(arena, c, ov_arena_strndup(arena, VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token)));
+		json = api_credential(arena, provider, c, token);
 	}
 	PG_CATCH();
 	{
@@ -462,7 +494,8 @@ put_token(OvCall *call, ReturnSetInfo *rsinfo, const Want *want, const char *pur
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		token = obtain(call, want, &event, &c);
+		c = find(call, want, &event);
+		token = hand_out(call, c, &event);
 		values[0] = ov_text_datum(want->connector);
 		values[1] = ov_text_datum(c->account);
 		values[2] = PointerGetDatum(token);

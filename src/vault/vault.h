@@ -9,9 +9,9 @@
  *	OV002 identity_invalid			reason
  *	OV010 reauthorization_required	reason, since [, expires_at] [, provider_error]
  *	OV011 insufficient_scope		missing_scopes
- *	OV012 no_connection				reason: no_connection, unknown_connector, unknown_account
+ *	OV012 no_connection				reason: no_connection, unknown_connector
  *	OV013 ambiguous_account			accounts
- *	OV014 policy_denied				reason: scope, actor, host [, denied_scopes] [, host]
+ *	OV014 policy_denied				reason [, denied_scopes]
  *	OV020 provider_unavailable		reason [, retry_at] [, provider_error]
  *	OV021 refresh_timeout			reason
  *	OV022 connector_misconfigured	reason [, provider_error]
