@@ -42,6 +42,8 @@ if [ "$what" = check ]; then
 	need pgbouncer /usr/sbin/pgbouncer
 	need python3-jwt /usr/lib/python3/dist-packages/jwt
 	need chromium /usr/bin/chromium
+	need golang-go /usr/bin/go
+	need golang-github-jackc-pgx-v4-dev /usr/share/gocode/src/github.com/jackc/pgx/v4
 fi
 # Other majors run in a Debian of their own, which only root can unpack.
 if [ -n "$versions" ] && [ "$(id -u)" = 0 ]; then

@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_assertion ov_consent ov_connect
-  ov_control ov_sql ov_sql_fails ov_wait_for ov_as $ca_dir);
+  ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as $ca_dir);
 
 my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
 our $ca_dir;
@@ -22,7 +22,7 @@ my @children;
 
 # Ports below the kernel's ephemeral range, a block per test process.
 my $next_port = 20000 + ($$ % 1100) * 10;
-sub _port { return $next_port++; }
+sub ov_port { return $next_port++; }
 
 sub _ca
 {
@@ -37,8 +37,8 @@ sub _server
 {
 	my ($script, %env) = @_;
 	my $ca = _ca();
-	my $port = _port();
-	my $control = _port();
+	my $port = ov_port();
+	my $control = ov_port();
 	my ($out, $err) = ('', '');
 	local %ENV = (%ENV, PORT => $port, CONTROL_PORT => $control, CA_DIR => $ca, %env);
 	my $h = IPC::Run::start([ 'node', "$tree/test/idp/$script", '--stdin' ],
