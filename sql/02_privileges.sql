@@ -1,0 +1,76 @@
+-- Which role may do what: the catalogue against a table of decisions.  A new
+-- function, view or table without a decision shows up as a difference.
+CREATE TEMP TABLE decided (object text PRIMARY KEY, allowed text[] NOT NULL);
+INSERT INTO decided VALUES
+	('oauth_begin', '{user}'), ('oauth_callback', '{user}'), ('oauth_complete', '{user}'),
+	('oauth_credential', '{user}'), ('oauth_fresh_token', '{user}'), ('oauth_fresh_tokens', '{user}'),
+	('oauth_identify', '{user}'), ('oauth_identify_request', '{user}'), ('oauth_report_rejected', '{user}'),
+	('oauth_revoke', '{user}'), ('oauth_set_my_limit', '{user}'), ('oauth_whoami', '{user}'),
+	('oauth_alter_connector', '{admin}'), ('oauth_claim', '{admin}'), ('oauth_create_connector', '{admin}'),
+	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),
+	('oauth_set_client_secret', '{admin}'), ('oauth_set_provider', '{admin}'), ('oauth_set_scope_policy', '{admin}'),
+	('merge_patch', '{admin}'), ('vault_held', '{user,admin}'), ('vault_status', '{admin}'),
+	('row_visible', '{user,admin,auditor}'), ('session_tenant', '{user,admin,auditor}'),
+	('session_user_id', '{user,admin,auditor}'),
+	('oauth_connections', '{user}'), ('oauth_reauth_prompts', '{user}'), ('oauth_my_access', '{user}'),
+	('oauth_connectors', '{admin}'), ('oauth_providers', '{admin}'), ('oauth_status', '{admin}'),
+	('oauth_audit', '{auditor}'), ('audit', '{auditor}'),
+	('connection', '{}'), ('connector', '{}'), ('flow', '{}'), ('grant_inbox', '{}'), ('grant_inbox_inbox_id_seq', '{}'),
+	('home', '{}'), ('intent', '{}'), ('provider_builtin', '{}'), ('provider_site', '{}'), ('revocation', '{}'),
+	('revocation_revocation_id_seq', '{}'), ('scope_policy', '{}'), ('vault_key', '{}'), ('vault_key_id', '{}');
+
+CREATE TEMP VIEW found AS
+	SELECT o.object, ARRAY(SELECT w FROM unnest('{user,admin,auditor}'::text[]) w
+		WHERE CASE o.kind
+			WHEN 'f' THEN has_function_privilege('oauth_vault_' || w, o.oid, 'EXECUTE')
+			WHEN 'S' THEN has_sequence_privilege('oauth_vault_' || w, o.oid, 'USAGE, SELECT, UPDATE')
+			ELSE has_table_privilege('oauth_vault_' || w, o.oid, 'SELECT')
+				OR has_any_column_privilege('oauth_vault_' || w, o.oid, 'SELECT')
+		END) AS allowed
+	FROM (SELECT proname AS object, oid, 'f'::"char" AS kind FROM pg_proc WHERE pronamespace = 'oauth_vault'::regnamespace
+		UNION ALL
+		SELECT relname, oid, relkind FROM pg_class
+		WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')) o;
+SELECT object, d.allowed AS decided, f.allowed AS found
+	FROM decided d FULL JOIN found f USING (object)
+	WHERE d.allowed IS DISTINCT FROM f.allowed ORDER BY object;
+
+-- Nobody writes past the functions
+SELECT w AS role, c.oid::regclass AS object FROM unnest('{user,admin,auditor}'::text[]) w, pg_class c
+	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+		AND (has_table_privilege('oauth_vault_' || w, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+			OR has_any_column_privilege('oauth_vault_' || w, c.oid, 'INSERT, UPDATE, REFERENCES'));
+SELECT w AS role FROM unnest('{user,admin,auditor}'::text[]) w
+	WHERE has_schema_privilege('oauth_vault_' || w, 'oauth_vault', 'CREATE');
+
+-- No view shows anything sealed
+SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind = 'v' AND a.attnum > 0
+		AND a.atttypid = 'bytea'::regtype;
+-- and each is a security barrier
+SELECT oid::regclass, reloptions FROM pg_class
+	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind = 'v'
+		AND NOT coalesce(reloptions @> '{security_barrier=true}', false);
+
+-- Granting one role is all that a backend needs; it gets nothing else by it
+CREATE ROLE regress_ov_app IN ROLE oauth_vault_user;
+SET ROLE regress_ov_app;
+SELECT user_id, source FROM oauth_vault.oauth_whoami();
+SELECT count(*) FROM oauth_vault.oauth_connections;
+SELECT count(*) FROM oauth_vault.connection;
+SELECT count(*) FROM oauth_vault.oauth_connectors;
+SELECT count(*) FROM oauth_vault.oauth_audit;
+SELECT oauth_vault.oauth_drop_connector('x');
+RESET ROLE;
+CREATE ROLE regress_ov_nobody;
+SET ROLE regress_ov_nobody;
+SELECT * FROM oauth_vault.oauth_whoami();
+RESET ROLE;
+
+-- Neither does reading everything read through row security
+CREATE ROLE regress_ov_reader IN ROLE pg_read_all_data;
+SET ROLE regress_ov_reader;
+SELECT count(*) FROM oauth_vault.connection;
+SELECT count(*) FROM oauth_vault.oauth_audit;
+RESET ROLE;
+DROP ROLE regress_ov_app, regress_ov_nobody, regress_ov_reader;
