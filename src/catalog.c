@@ -324,7 +324,12 @@ ov_hosts_permitted(OvArena *arena, const OvConnector *c, const char *extra,
 		for (int k = 0; s != NULL && k < s->nhosts && !ok; k++)
 			ok = pg_strcasecmp(hosts[i], s->allowed_hosts[k]) == 0;
 		if (!ok)
-			return ov_fail(err, OV_E_DENIED, "secrets may not be sent to host \"%s\"", hosts[i]);
+		{
+			(void) ov_fail(err, OV_E_DENIED, "secrets may not be sent to host \"%s\"", hosts[i]);
+			if (err != NULL)
+				strlcpy(err->detail, hosts[i], sizeof(err->detail));
+			return OV_E_DENIED;
+		}
 	}
 	return OV_OK;
 }

@@ -94,7 +94,7 @@ extern OvCode ov_connector_provider(OvArena *arena, const OvConnector *c, const 
 /*
  * May secrets go to every host of this provider?  Hosts come from the built-in
  * catalogue (with the same variables) or from the vault file, never from SQL.
- * OV_E_DENIED names the first host that may not.
+ * OV_E_DENIED names the first host that may not, in err->detail by itself.
  */
 extern OvCode ov_hosts_permitted(OvArena *arena, const OvConnector *c, const char *extra,
 								 const OvProvider *provider, OvError *err);

@@ -18,6 +18,11 @@ BEGIN
 		SELECT * INTO there FROM pg_catalog.pg_roles WHERE rolname = wanted;
 		IF NOT FOUND THEN
 			EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+			EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted, CASE wanted
+				WHEN 'oauth_vault_owner' THEN 'owns the objects of oauth_vault; has no members'
+				WHEN 'oauth_vault_user' THEN 'may use one''s own connections'
+				WHEN 'oauth_vault_admin' THEN 'may register connectors and set policies, but read no token'
+				ELSE 'may read the audit trail' END);
 			CONTINUE;
 		END IF;
 		wrong := CASE

@@ -145,7 +145,24 @@ BEGIN
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', other.kind, other.name, other.grantee);
 	END LOOP;
+
+	/*
+	 * pg_dump compares with the rights that were noted at the last GRANT,
+	 * under the owner before: note them again, or every dump carries them.
+	 */
+	FOR other IN
+		SELECT 'TABLE' AS kind, c.oid::pg_catalog.regclass::pg_catalog.text AS name
+		FROM pg_catalog.pg_class c
+		WHERE c.relnamespace = 'oauth_vault'::pg_catalog.regnamespace AND c.relacl IS NOT NULL
+		UNION ALL
+		SELECT 'FUNCTION', p.oid::pg_catalog.regprocedure::pg_catalog.text
+		FROM pg_catalog.pg_proc p
+		WHERE p.pronamespace = 'oauth_vault'::pg_catalog.regnamespace
+	LOOP
+		EXECUTE pg_catalog.format('GRANT ALL ON %s %s TO oauth_vault_owner', other.kind, other.name);
+	END LOOP;
 END
 $owner$;
 
 GRANT USAGE ON SCHEMA oauth_vault TO oauth_vault_user, oauth_vault_admin, oauth_vault_auditor;
+COMMENT ON SCHEMA oauth_vault IS 'per-user OAuth tokens (extension oauth_vault)';

@@ -17,6 +17,25 @@ PG_FUNCTION_INFO_V1(ov_vault_held);
 PG_FUNCTION_INFO_V1(ov_vault_status);
 
 /*
+ * Is this database held, and why?  With keys but without a home row it is one
+ * that is being restored, or has been restored in part.
+ */
+static bool
+held(OvHome *home, bool *missing)
+{
+	static OvQuery keys = {"SELECT FROM oauth_vault.vault_key LIMIT 1", ""};
+
+	*missing = false;
+	if (ov_home(home))
+		return home->held;
+	if (ov_query(&keys, OV_READ, NULL, NULL) == 0)
+		return false;
+	*missing = true;
+	strlcpy(home->why, "the home row is missing", sizeof(home->why));
+	return true;
+}
+
+/*
  * What the copy carried along is the original's to send: there it has been
  * sent, or will be.  Sent a second time from here, a refresh would burn the
  * original's grant.
@@ -50,7 +69,8 @@ ov_claim(PG_FUNCTION_ARGS)
 	OvHome		home;
 	OvEvent		event = {.event = "claimed", .outcome = "ok"};
 	Datum		args[4];
-	bool		drop;
+	bool		drop,
+				missing;
 
 	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
 	if (PG_ARGISNULL(0))
@@ -58,7 +78,7 @@ ov_claim(PG_FUNCTION_ARGS)
 	drop = PG_GETARG_BOOL(0);
 	args[3] = ov_text_datum(ov_current_settings()->instance);
 	(void) ov_query(&lock, OV_WRITE, NULL, NULL);
-	if (!ov_home(&home) || !home.held)
+	if (!held(&home, &missing))
 	{
 		/* Claimed twice, the queue of a vault in use would be thrown away. */
 		ereport(NOTICE,
@@ -67,6 +87,10 @@ ov_claim(PG_FUNCTION_ARGS)
 		ov_call_end(&call);
 		PG_RETURN_VOID();
 	}
+	if (missing)
+		ov_raise(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the vault's home row is missing",
+				 ov_detail("reason", home.why, NULL),
+				 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
 	args[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	args[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	args[2] = ObjectIdGetDatum(MyDatabaseId);
@@ -88,12 +112,13 @@ ov_vault_held(PG_FUNCTION_ARGS)
 {
 	OvCall		call;
 	OvHome		home;
-	bool		held;
+	bool		result,
+				missing;
 
 	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	held = ov_home(&home) && home.held;
+	result = held(&home, &missing);
 	ov_call_end(&call);
-	PG_RETURN_BOOL(held);
+	PG_RETURN_BOOL(result);
 }
 
 /*
@@ -135,12 +160,13 @@ ov_vault_status(PG_FUNCTION_ARGS)
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
 	Datum		row;
+	bool		is_held,
+				missing;
 
 	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	if (!ov_home(&home))
-		memset(&home, 0, sizeof(home));
-	values[HELD] = BoolGetDatum(home.held);
-	nulls[WHY] = !home.held;
+	is_held = held(&home, &missing);
+	values[HELD] = BoolGetDatum(is_held);
+	nulls[WHY] = !is_held;
 	values[WHY] = ov_text_datum(home.why);
 	values[WORKERS] = BoolGetDatum(ov_worker_alive(OV_WORKER_KEY, InvalidOid) &&
 								   ov_worker_alive(OV_WORKER_NETWORK, MyDatabaseId) &&

@@ -250,28 +250,34 @@ static void
 check_provider(OvCall *call, OvConnector *c, const char *event)
 {
 	const OvProvider *provider;
+	const char *const *hosts;
+	int			nhosts;
+	unsigned char digest[32];
+	OvArena    *arena = ov_call_arena(call);
 	OvError		err = {0};
 	OvCode		code;
 
 	(void) ov_current_settings();	/* allowed_hosts; OV040 without */
-	code = ov_connector_provider(ov_call_arena(call), c, NULL, &provider, &err);
+	code = ov_connector_provider(arena, c, NULL, &provider, &err);
 	if (code == OV_OK)
-		code = ov_hosts_permitted(ov_call_arena(call), c, NULL, provider, &err);
-	if (code == OV_OK)
-		return;
-	if (code == OV_E_DENIED)
+		code = ov_provider_hosts(arena, provider, &hosts, &nhosts, digest, &err);
+	if (code == OV_OK && nhosts == 0)
+		code = ov_fail(&err, OV_E_CONFIG, "provider \"%s\" names no token endpoint", c->provider);
+	if (code == OV_OK && (code = ov_hosts_permitted(arena, c, NULL, provider, &err)) == OV_E_DENIED)
 	{
 		OvEvent		denial = {.event = event, .connector = c->name};
 
 		ov_audit_denial(call, &denial, ERRCODE_OV_POLICY_DENIED);
-		ov_raise(ERRCODE_OV_POLICY_DENIED, err.message, ov_detail("reason", "host", NULL),
+		ov_raise(ERRCODE_OV_POLICY_DENIED, err.message, ov_detail("reason", "host", "host", err.detail, NULL),
 				 "Hosts that receive secrets come from the built-in catalogue or from \"allowed_hosts\" in the vault file.");
 	}
 	if (code == OV_E_NOMEM)
 		ov_raise(ERRCODE_OUT_OF_MEMORY, "out of memory", NULL, NULL);
-	ov_raise(ERRCODE_OV_CONNECTOR_MISCONFIGURED, err.message,
-			 ov_detail("reason", err.detail[0] ? err.detail : "provider rules", "provider", c->provider, NULL),
-			 "The provider's rules, \"params\" and \"issuer\" together must say where to authorize and where to get tokens.");
+	if (code != OV_OK)
+		ov_raise(ERRCODE_OV_CONNECTOR_MISCONFIGURED, err.message,
+				 ov_detail("reason", err.detail[0] ? err.detail : "provider rules", "provider", c->provider, NULL),
+				 c->issuer != NULL ? "The provider's rules, \"params\" and the issuer's metadata do not make a whole." :
+				 "Check \"params\"; a provider without endpoints of its own needs \"issuer\".");
 }
 
 /* ---- SQL ---- */

@@ -83,7 +83,7 @@ ov_set_scope_policy(PG_FUNCTION_ARGS)
 	event.user_id = user;
 	event.scopes = allowed;
 	event.nscopes = nallowed;
-	event.reason = allowed == NULL ? "policy removed" : NULL;
+	event.reason = allowed == NULL ? "policy removed" : nallowed == 0 ? "nothing allowed" : NULL;
 	ov_audit(&call, &event);
 	ov_call_end(&call);
 	PG_RETURN_VOID();
