@@ -541,7 +541,7 @@ take_variables(OvArena *arena, OvProvider *p, const OvJson *given, OvError *err)
 			return ov_fail(err, OV_E_CONFIG, "the value of \"%s\" is not a string", d->key);
 		if ((code = ov_variable_check(d, d->key, g->str, err)) != OV_OK)
 			return code;
-		v->value = g->str;
+		v->value = g->len > 0 ? g->str : NULL;
 	}
 	return OV_OK;
 }
