@@ -1,0 +1,305 @@
+/*
+ * grant.c
+ *	  Storing what a provider's answer brought: tokens, sealed already, or the
+ *	  news that a grant is dead.
+ *
+ * Two counters guard each row.  A result is installed only if both still are
+ * what they were when its request left:
+ *	 another token_generation	newer tokens are there; what came is dropped
+ *	 another decision_epoch		somebody decided (revoked, consented anew): what
+ *								came must not live on, and is queued for revocation
+ *	 row gone					the same
+ * A row that somebody holds is not waited for: the result goes to grant_inbox,
+ * sealed, in the same transaction, and is applied when the lock has gone
+ * (inbox.c).  Insert-only, so that nobody can hold it.
+ *
+ * Nothing here waits for a lock or asks another process: it runs with
+ * interrupts held.
+ */
+#include "worker/network.h"
+#include "worker/grant.h"
+
+#include "core/codec.h"
+#include "errors.h"
+
+static OvQuery lock_row = {
+	"SELECT token_generation, decision_epoch, status, attempts, coalesce(last_used_at, consented_at),"
+	" refresh_expires_at FROM oauth_vault.connection WHERE connection_id = $1 FOR UPDATE SKIP LOCKED", "u"
+};
+static OvQuery row_exists = {
+	"SELECT 1 FROM oauth_vault.connection WHERE connection_id = $1", "u"
+};
+static OvQuery install = {
+	"UPDATE oauth_vault.connection SET token_generation = $2 + 1, status = 'active', status_reason = NULL,"
+	" status_detail = NULL, status_since = CASE WHEN status = 'active' THEN status_since ELSE $3 END,"
+	" expires_at = $4, refresh_at = $5, attempts = 0, issued_at = $3, refresh_expires_at = $6, last_error = NULL,"
+	" token_type = coalesce($7, token_type), scopes = coalesce($8, scopes), metadata = metadata || coalesce($9, '{}'),"
+	" access_token = $10, refresh_token = $11, id_token = $12,"
+	" superseded = CASE WHEN $13::bytea IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || $13"
+	"  FROM greatest(octet_length(coalesce(superseded, '') || $13) - 127, 1)) END,"
+	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END"
+	" WHERE connection_id = $1",
+	"ulzzzztajbbbbo"
+};
+static OvQuery end_grant = {
+	"UPDATE oauth_vault.connection SET status = 'reauth_required', status_reason = $2, status_detail = $3,"
+	" status_since = $4, refresh_at = NULL, attempts = attempts + 1, last_error = $2 WHERE connection_id = $1",
+	"utjz"
+};
+static OvQuery queue_revocation = {
+	"INSERT INTO oauth_vault.revocation (connection_id, tenant, user_id, connector_id, key_id, token_generation,"
+	" hosts_digest, metadata, access_token, refresh_token, residual_until, next_attempt_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{}'), $9, $10, $11, now())",
+	"uttullbjbbz"
+};
+static OvQuery lock_live = {
+	"SELECT connection_id, token_generation, decision_epoch, provider_subject FROM oauth_vault.connection"
+	" WHERE tenant = $1 AND user_id = $2 AND connector_id = $3 AND account = $4"
+	" AND status NOT IN ('revoking', 'revoked') FOR UPDATE SKIP LOCKED", "ttut"
+};
+static OvQuery read_live = {
+	"SELECT connection_id, token_generation, decision_epoch, provider_subject FROM oauth_vault.connection"
+	" WHERE tenant = $1 AND user_id = $2 AND connector_id = $3 AND account = $4"
+	" AND status NOT IN ('revoking', 'revoked')", "ttut"
+};
+static OvQuery renew_consent = {
+	"UPDATE oauth_vault.connection SET token_generation = token_generation + 1, decision_epoch = decision_epoch + 1,"
+	" status = 'active', status_reason = NULL, status_detail = NULL, status_since = $2, key_id = $3,"
+	" hosts_digest = $4, expires_at = $5, refresh_at = $6, attempts = 0, issued_at = $2, refresh_expires_at = $7,"
+	" last_error = NULL, token_type = coalesce($8, 'Bearer'), requested_scopes = $9, scopes = $10,"
+	" provider_subject = coalesce($11, provider_subject), metadata = $12, consented_at = $2, forced_at = NULL,"
+	" superseded = NULL, access_token = $13, refresh_token = $14, id_token = $15 WHERE connection_id = $1",
+	"uzlb" "zzz" "taatj" "bbb"
+};
+static OvQuery insert_consent = {
+	"INSERT INTO oauth_vault.connection (connection_id, issued_at, status_since, consented_at, key_id, hosts_digest,"
+	" expires_at, refresh_at, refresh_expires_at, token_type, requested_scopes, scopes, provider_subject, metadata,"
+	" access_token, refresh_token, id_token, tenant, user_id, connector_id, account, status, token_generation)"
+	" VALUES ($1, $2, $2, $2, $3, $4, $5, $6, $7, coalesce($8, 'Bearer'), $9, $10, $11, $12, $13, $14, $15,"
+	" $16, $17, $18, $19, 'active', 1)",
+	"uzlb" "zzz" "taatj" "bbb" "ttut"
+};
+static OvQuery hold_connector = {
+	"SELECT 1 FROM oauth_vault.connector WHERE connector_id = $1 FOR KEY SHARE SKIP LOCKED", "u"
+};
+
+OvLock
+ov_row_lock(const unsigned char connection_id[16], OvRow *row)
+{
+	Datum		id = ov_uuid_datum(connection_id);
+	char	   *status;
+
+	memset(row, 0, sizeof(*row));
+	if (ov_query(&lock_row, OV_WRITE, &id, NULL) == 0)
+		return ov_query(&row_exists, OV_READ, &id, NULL) == 0 ? OV_LOCK_GONE : OV_LOCK_THEIRS;
+	row->generation = ov_int8(0, 1);
+	row->epoch = ov_int8(0, 2);
+	status = ov_text(0, 3);
+	strlcpy(row->status, status, sizeof(row->status));
+	row->attempts = (int) ov_int8(0, 4);
+	row->used_at = ov_time(0, 5);
+	row->refresh_expires_at = ov_time(0, 6);
+	return OV_LOCK_OURS;
+}
+
+void
+ov_connector_hold(const unsigned char connector_id[16])
+{
+	Datum		id = ov_uuid_datum(connector_id);
+
+	if (ov_query(&hold_connector, OV_WRITE, &id, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("the connector is locked by another transaction")));
+}
+
+static bool
+is_over(const OvRow *row)
+{
+	return strcmp(row->status, "revoking") == 0 || strcmp(row->status, "revoked") == 0;
+}
+
+/* When the worker is to renew what is being installed; 0: not by itself */
+static TimestampTz
+due(const OvGrant *g, TimestampTz refresh_expires_at, TimestampTz used_at, TimestampTz now)
+{
+	OvDue		d = {
+		.policy = g->policy,
+		.connection_id = g->connection_id,
+		.issued_at = now,
+		.expires_at = ov_unix_to_timestamp(g->expires_at),
+		.refresh_expires_at = refresh_expires_at,
+		.used_at = g->used ? now : used_at,
+		.can_refresh = g->can_refresh
+	};
+	TimestampTz at = ov_due(&d, now);
+
+	if (at != 0)
+		ov_tick_at(OV_TICK_DUE, at);
+	return at;
+}
+
+void
+ov_grant_queue_revocation(const OvGrant *g)
+{
+	OvArgs		a = {0};
+
+	ov_arg_uuid(&a, g->connection_id);
+	ov_arg_str(&a, g->tenant);
+	ov_arg_str(&a, g->user_id);
+	ov_arg_uuid(&a, g->connector_id);
+	ov_arg_int8(&a, g->key_id);
+	ov_arg_int8(&a, g->generation + 1);
+	ov_arg_bytes(&a, g->hosts_digest, 32);
+	ov_arg_json(&a, g->metadata);
+	ov_arg_bytes(&a, g->access, g->access_len);
+	ov_arg_bytes(&a, g->refresh, g->refresh_len);
+	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
+	(void) ov_run(&queue_revocation, OV_WRITE, &a);
+	ov_tick_at(OV_TICK_OUTBOX, GetCurrentTimestamp());
+}
+
+OvStored
+ov_grant_install(const OvGrant *g, TimestampTz now)
+{
+	OvArgs		a = {0};
+	OvRow		row;
+	TimestampTz refresh_expires_at;
+
+	switch (ov_row_lock(g->connection_id, &row))
+	{
+		case OV_LOCK_THEIRS:
+			ov_inbox_keep_grant(g, "refreshed");
+			return OV_STORED_LOCKED;
+		case OV_LOCK_GONE:
+			ov_grant_queue_revocation(g);
+			return OV_STORED_REVOKED;
+		case OV_LOCK_OURS:
+			break;
+	}
+	if (row.generation != g->generation)
+		return OV_STORED_STALE;
+	if (row.epoch != g->epoch || is_over(&row))
+	{
+		ov_grant_queue_revocation(g);
+		return OV_STORED_REVOKED;
+	}
+	refresh_expires_at = g->refresh_expires_at != 0 ? ov_unix_to_timestamp(g->refresh_expires_at) :
+		row.refresh_expires_at;
+	ov_arg_uuid(&a, g->connection_id);
+	ov_arg_int8(&a, g->generation);
+	ov_arg_time(&a, now);
+	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
+	ov_arg_time(&a, due(g, refresh_expires_at, row.used_at, now));
+	ov_arg_time(&a, refresh_expires_at);
+	ov_arg_str(&a, g->token_type);
+	ov_arg_texts(&a, g->scopes, g->nscopes);
+	ov_arg_json(&a, g->metadata);
+	ov_arg_bytes(&a, g->access, g->access_len);
+	ov_arg_bytes(&a, g->refresh, g->refresh_len);
+	ov_arg_bytes(&a, g->id, g->id_len);
+	ov_arg_bytes(&a, g->has_fingerprint ? g->fingerprint : NULL, OV_FINGERPRINT_LEN);
+	ov_arg(&a, BoolGetDatum(g->forced), false);
+	(void) ov_run(&install, OV_WRITE, &a);
+	return OV_STORED_INSTALLED;
+}
+
+OvStored
+ov_grant_end(const unsigned char connection_id[16], int64 generation, int64 epoch, const char *reason,
+			 const char *detail, TimestampTz now)
+{
+	OvArgs		a = {0};
+	OvRow		row;
+
+	switch (ov_row_lock(connection_id, &row))
+	{
+		case OV_LOCK_THEIRS:
+			ov_inbox_keep_end(connection_id, generation, epoch, reason, detail);
+			return OV_STORED_LOCKED;
+		case OV_LOCK_GONE:
+			return OV_STORED_REVOKED;
+		case OV_LOCK_OURS:
+			break;
+	}
+	/* Somebody else was first: what the provider refused is not the grant. */
+	if (row.generation != generation)
+		return OV_STORED_STALE;
+	if (row.epoch != epoch || is_over(&row))
+		return OV_STORED_REVOKED;
+	ov_arg_uuid(&a, connection_id);
+	ov_arg_str(&a, reason);
+	ov_arg_json(&a, detail);
+	ov_arg_time(&a, now);
+	(void) ov_run(&end_grant, OV_WRITE, &a);
+	return OV_STORED_INSTALLED;
+}
+
+bool
+ov_grant_find(OvGrant *g, bool *locked, char **subject)
+{
+	OvArgs		a = {0};
+
+	*locked = false;
+	*subject = NULL;
+	ov_arg_str(&a, g->tenant);
+	ov_arg_str(&a, g->user_id);
+	ov_arg_uuid(&a, g->connector_id);
+	ov_arg_str(&a, g->account);
+	if (ov_run(&lock_live, OV_WRITE, &a) == 0)
+	{
+		if (ov_run(&read_live, OV_READ, &a) == 0)
+		{
+			ov_new_uuid(g->connection_id);
+			g->generation = 0;
+			g->epoch = 0;
+			return false;
+		}
+		*locked = true;
+	}
+	memcpy(g->connection_id, ov_uuid(0, 1), 16);
+	g->generation = ov_int8(0, 2);
+	g->epoch = ov_int8(0, 3);
+	*subject = ov_text(0, 4);
+	return true;
+}
+
+OvStored
+ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now)
+{
+	OvArgs		a = {0};
+	TimestampTz refresh_expires_at = ov_unix_to_timestamp(g->refresh_expires_at);
+
+	if (locked)
+	{
+		ov_inbox_keep_grant(g, "consented");
+		return OV_STORED_LOCKED;
+	}
+	ov_arg_uuid(&a, g->connection_id);
+	ov_arg_time(&a, now);
+	ov_arg_int8(&a, g->key_id);
+	ov_arg_bytes(&a, g->hosts_digest, 32);
+	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
+	ov_arg_time(&a, due(g, refresh_expires_at, now, now));
+	ov_arg_time(&a, refresh_expires_at);
+	ov_arg_str(&a, g->token_type);
+	ov_arg_texts(&a, g->requested, Max(g->nrequested, 0));
+	/* RFC 6749 section 5.1: an answer without scope granted what was asked for */
+	ov_arg_texts(&a, g->nscopes < 0 ? g->requested : g->scopes,
+				 g->nscopes < 0 ? Max(g->nrequested, 0) : g->nscopes);
+	ov_arg_str(&a, g->subject);
+	ov_arg_json(&a, g->metadata ? g->metadata : "{}");
+	ov_arg_bytes(&a, g->access, g->access_len);
+	ov_arg_bytes(&a, g->refresh, g->refresh_len);
+	ov_arg_bytes(&a, g->id, g->id_len);
+	if (exists)
+		(void) ov_run(&renew_consent, OV_WRITE, &a);
+	else
+	{
+		ov_connector_hold(g->connector_id);
+		ov_arg_str(&a, g->tenant);
+		ov_arg_str(&a, g->user_id);
+		ov_arg_uuid(&a, g->connector_id);
+		ov_arg_str(&a, g->account);
+		(void) ov_run(&insert_consent, OV_WRITE, &a);
+	}
+	return OV_STORED_INSTALLED;
+}

@@ -1,0 +1,355 @@
+/*
+ * network.h
+ *	  Shared by the files of the network worker; nobody else includes this.
+ *
+ * One process per database, one thread, one loop (network_worker.c).  Whatever
+ * is under way is an OvJob: made in a transaction that has been committed
+ * before its request leaves, alive while the provider answers, and gone once
+ * what the answer means has been committed.  No transaction is open meanwhile.
+ *
+ * Interrupts are taken at the top of the loop and inside transactions that
+ * apply nothing; never while an answer is in memory that has not been stored.
+ */
+#ifndef OV_NETWORK_H
+#define OV_NETWORK_H
+
+#include "postgres.h"
+
+#include "catalog.h"
+#include "core/http.h"
+#include "core/record.h"
+#include "lib/ilist.h"
+#include "sql_call.h"
+#include "utils/timestamp.h"
+#include "worker/slots.h"
+
+/* ---- failures on their way to a caller ---- */
+
+typedef struct OvFailure
+{
+	char		sqlstate[6];
+	char		message[256];
+	char		detail[2048];	/* one line of JSON; "" if none */
+	char		hint[256];		/* "" if none */
+} OvFailure;
+
+/* Fills *f and returns false, so: return ov_refuse(f, ...).  detail, hint: or NULL. */
+extern bool ov_refuse(OvFailure *f, const char *sqlstate, const char *message,
+					  const char *detail, const char *hint);
+extern void ov_answer_failure(const OvTicket *ticket, const OvFailure *f);
+/* The failure of a transaction, by the SQLSTATE that ov_transact() returned. */
+extern void ov_refuse_database(OvFailure *f, int state);
+
+/* Memory of one round of the loop */
+extern MemoryContext ov_round;
+
+/* ---- transactions ---- */
+
+/*
+ * Runs work(arg) in one transaction as the owner.  Takes its table locks
+ * without waiting, so that it can run with interrupts held.  Returns 0, or the
+ * SQLSTATE of the error that rolled it back.  The current memory context is the
+ * same afterwards; inside it is SPI's, and gone with the transaction.
+ */
+typedef void (*OvWork) (void *arg);
+extern int	ov_transact(const char *doing, OvWork work, void *arg);
+
+/* Arguments of a statement, NULLs included */
+typedef struct OvArgs
+{
+	Datum		v[OV_MAX_ARGS];
+	char		nulls[OV_MAX_ARGS + 1];
+	int			n;
+} OvArgs;
+
+static inline void
+ov_arg(OvArgs *a, Datum value, bool isnull)
+{
+	Assert(a->n < OV_MAX_ARGS);
+	a->v[a->n] = value;
+	a->nulls[a->n] = isnull ? 'n' : ' ';
+	a->nulls[++a->n] = '\0';
+}
+static inline void
+ov_arg_str(OvArgs *a, const char *s)
+{
+	ov_arg(a, ov_text_datum(s), s == NULL);
+}
+static inline void
+ov_arg_bytes(OvArgs *a, const void *p, size_t len)
+{
+	ov_arg(a, ov_bytea_datum(p, len), p == NULL);
+}
+static inline void
+ov_arg_json(OvArgs *a, const char *s)
+{
+	ov_arg(a, ov_jsonb_datum(s), s == NULL);
+}
+static inline void
+ov_arg_time(OvArgs *a, TimestampTz t)	/* 0: NULL */
+{
+	ov_arg(a, TimestampTzGetDatum(t), t == 0);
+}
+static inline void
+ov_arg_uuid(OvArgs *a, const unsigned char id[16])
+{
+	ov_arg(a, ov_uuid_datum(id), false);
+}
+static inline void
+ov_arg_int8(OvArgs *a, int64 v)
+{
+	ov_arg(a, Int64GetDatum(v), false);
+}
+static inline void
+ov_arg_texts(OvArgs *a, const char *const *items, int n)	/* n < 0: NULL */
+{
+	ov_arg(a, n < 0 ? OV_NULL : ov_text_array_datum(items, n), n < 0);
+}
+static inline uint64
+ov_run(OvQuery *q, OvSnapshot how, const OvArgs *a)
+{
+	return ov_query(q, how, a->v, a->nulls);
+}
+
+/* The home row for work that reaches outside: false if this copy must keep
+ * still, with the reason; says so in the log once. */
+extern bool ov_home_or_refuse(OvHome *home, OvFailure *f);
+
+/* ---- who asked, and the audit trail (worker_audit.c) ---- */
+
+typedef struct OvCaller
+{
+	char	   *tenant,
+			   *user_id,
+			   *actor,
+			   *jti,
+			   *role,
+			   *session_user,
+			   *address,
+			   *application;
+} OvCaller;
+
+/* What ov_request_person() put into the request; in the given context. */
+extern OvCaller *ov_caller_read(const OvMsg *m, MemoryContext context);
+extern OvCaller *ov_caller_copy(const OvCaller *c, MemoryContext context);
+
+typedef struct OvTrace			/* one audit row */
+{
+	const char *event;
+	const char *outcome;		/* ok, denied, failed */
+	const OvCaller *caller;		/* NULL: the worker of its own accord */
+	const char *tenant;			/* whom it concerns */
+	const char *user_id;
+	const char *connector;
+	const unsigned char *connection_id;
+	const char *account;
+	const char *const *scopes;
+	int			nscopes;
+	const char *reason;
+	const char *detail;			/* JSON */
+} OvTrace;
+
+/* Appends the row, or keeps it until the ring has room; never raises, never waits. */
+extern void ov_trace(const OvTrace *t);
+/* Moves kept rows to the ring; when some are left, looks again soon. */
+extern void ov_trace_flush(void);
+
+/* ---- the loop's clock ---- */
+
+typedef enum OvTick
+{
+	OV_TICK_RECOVER,			/* intents of a predecessor */
+	OV_TICK_DUE,				/* refreshes that are due */
+	OV_TICK_INBOX,				/* results whose row was locked */
+	OV_TICK_OUTBOX,				/* revocations */
+	OV_TICK_STUCK,				/* answers that could not be stored yet */
+	OV_TICK_SWEEP,				/* flows that have ended */
+	OV_TICK_TRACE,				/* audit rows that the ring had no room for */
+	OV_NTICKS
+} OvTick;
+
+/* Have the tick's turn come no later than this. */
+extern void ov_tick_at(OvTick tick, TimestampTz at);
+
+/* ---- jobs ---- */
+
+typedef enum OvJobKind
+{
+	OV_JOB_REFRESH, OV_JOB_EXCHANGE, OV_JOB_REVOKE, OV_JOB_DISCOVER
+} OvJobKind;
+
+typedef struct OvJob
+{
+	OvJobKind	kind;
+	MemoryContext context;		/* the job itself and what it points to */
+	OvArena    *arena;			/* whatever is secret, and the provider's rules */
+	/* Called outside libcurl, in the middle of the engine's round: reads the
+	 * answer into the arena; must neither raise an error nor palloc. */
+	void		(*read) (struct OvJob *job, const OvHttpResponse *resp);
+	dlist_node	all;
+	struct OvJob *next;			/* among the arrived or the stuck */
+	int			failures;		/* of storing the answer */
+	bool		done;			/* stored and answered: to be freed */
+} OvJob;
+
+extern void *ov_job_new(OvJobKind kind, Size size,
+						void (*read) (OvJob *job, const OvHttpResponse *resp));
+extern void ov_job_free(OvJob *job);	/* cleanses */
+/* Sends; whatever happens then arrives as an answer. */
+extern void ov_job_send(OvJob *job, const OvHttpRequest *req);
+/* Could requests be sent at all?  false: why not. */
+extern bool ov_engine_ready(OvFailure *f);
+/* How many more jobs may be begun; background work leaves some for callers. */
+extern int	ov_jobs_room(bool background);
+extern int	ov_jobs_count(void);
+/* SHA-256 of what must not change while a grant lives: the hosts; also checks
+ * that secrets may go there. */
+extern bool ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const OvProvider *p,
+						   unsigned char digest[32], OvFailure *f);
+
+/* ---- keys (worker_keys.c) ---- */
+
+typedef struct OvUserKeys
+{
+	unsigned char access[OV_KEY_LEN];
+	unsigned char refresh[OV_KEY_LEN];
+} OvUserKeys;
+
+/* Both subkeys of a person's key row.  In a transaction.  Callers cleanse. */
+extern bool ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *user_id,
+						 int64 key_id, OvUserKeys *keys, OvFailure *f);
+/* The same for the person's current key row, made if there is none. */
+extern bool ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const char *user_id,
+								 int64 *key_id, OvUserKeys *keys, OvFailure *f);
+extern bool ov_connector_key(const unsigned char vault_id[16], const OvConnector *c,
+							 unsigned char key[OV_KEY_LEN], OvFailure *f);
+/* The client's credentials, opened into the arena.  previous: the secret before
+ * the current one; NULL in *client if there is none. */
+extern bool ov_client(OvArena *arena, const unsigned char vault_id[16], const OvConnector *c, bool previous,
+					  OvClient *client, OvFailure *f);
+/* Opens a record into the arena. */
+extern bool ov_open(OvArena *arena, const unsigned char key[OV_KEY_LEN], const OvAad *aad,
+					const unsigned char *record, size_t len, const char **plain, OvFailure *f);
+/* Seals into the arena; NULL plain: NULL record.  No ereport, no palloc. */
+extern OvCode ov_seal(OvArena *arena, const unsigned char key[OV_KEY_LEN], const OvAad *aad, const char *plain,
+					  const unsigned char **record, size_t *len);
+extern void ov_keys_forget(void);
+
+/* ---- when (refresh_schedule.c) ---- */
+
+typedef struct OvDue
+{
+	const char *policy;			/* eager, recent, lazy */
+	const unsigned char *connection_id;
+	TimestampTz issued_at;
+	TimestampTz expires_at;		/* 0 unknown, DT_NOEND never */
+	TimestampTz refresh_expires_at; /* the same */
+	TimestampTz used_at;		/* last use, or consent */
+	bool		can_refresh;
+} OvDue;
+
+/* When to renew ahead of expiry; 0: not by itself */
+extern TimestampTz ov_due(const OvDue *d, TimestampTz now);
+/* When to try again after the attempts-th failure in a row */
+extern TimestampTz ov_retry_at(OvOutcome outcome, int attempts, int64 retry_after, TimestampTz now);
+
+/* ---- grants: what an answer brought, sealed (grant.c) ---- */
+
+typedef struct OvGrant
+{
+	unsigned char connection_id[16];
+	unsigned char connector_id[16];
+	unsigned char hosts_digest[32];
+	const char *connector;
+	const char *tenant;
+	const char *user_id;
+	const char *account;
+	const char *policy;
+	int64		key_id;
+	int64		generation;		/* of the intent; the records are sealed for the next one */
+	int64		epoch;
+	const unsigned char *access,
+			   *refresh,
+			   *id;
+	size_t		access_len,
+				refresh_len,
+				id_len;
+	bool		can_refresh;
+	bool		forced;
+	bool		used;			/* somebody waits for it */
+	int64		expires_at;		/* unix seconds; 0 unknown, INT64_MAX never */
+	int64		refresh_expires_at;
+	const char *token_type;
+	const char *const *scopes;
+	int			nscopes;		/* -1: the answer did not say */
+	const char *metadata;		/* JSON object: merged into, or for a consent in place of, the row's */
+	bool		has_fingerprint;	/* of the access token that is replaced */
+	unsigned char fingerprint[OV_FINGERPRINT_LEN];
+	/* a consent only */
+	const char *const *requested;
+	int			nrequested;
+	const char *subject;
+} OvGrant;
+
+typedef enum OvStored
+{
+	OV_STORED_INSTALLED,
+	OV_STORED_STALE,			/* other tokens are there: what came is dropped */
+	OV_STORED_REVOKED,			/* somebody decided meanwhile, or the row is gone: queued for revocation */
+	OV_STORED_LOCKED			/* in grant_inbox until the lock goes */
+} OvStored;
+
+typedef enum OvLock
+{
+	OV_LOCK_OURS, OV_LOCK_THEIRS, OV_LOCK_GONE
+} OvLock;
+
+typedef struct OvRow			/* what is looked at under the row's lock */
+{
+	int64		generation;
+	int64		epoch;
+	char		status[32];
+	int			attempts;
+	TimestampTz used_at;
+	TimestampTz refresh_expires_at;
+} OvRow;
+
+/* All in the caller's transaction, and without waiting for a lock. */
+extern OvLock ov_row_lock(const unsigned char connection_id[16], OvRow *row);
+extern OvStored ov_grant_install(const OvGrant *g, TimestampTz now);
+/* The grant is dead, unless the row has moved on. */
+extern OvStored ov_grant_end(const unsigned char connection_id[16], int64 generation, int64 epoch,
+							 const char *reason, const char *detail, TimestampTz now);
+/* The person's live row for a consent: fills in id, generation and epoch, or
+ * those of a new row.  false: none.  *locked: somebody holds it. */
+extern bool ov_grant_find(OvGrant *g, bool *locked, char **subject);
+extern OvStored ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now);
+extern void ov_grant_queue_revocation(const OvGrant *g);
+/* Takes a share of the connector's row for a reference to it; raises 55P03 when it is locked. */
+extern void ov_connector_hold(const unsigned char connector_id[16]);
+
+/* Applies what waits for this connection; false: some is left, its row is locked. */
+extern bool ov_inbox_apply(const unsigned char connection_id[16], TimestampTz now);
+extern void ov_inbox_tick(TimestampTz now);
+
+/* ---- refresh.c, refresh_apply.c ---- */
+
+/* Requests of one round, claimed together. */
+extern void ov_refresh_request_add(const OvTicket *ticket, const OvMsg *m);
+extern void ov_refresh_requests_run(void);
+extern void ov_refresh_recover_tick(TimestampTz now);
+extern void ov_refresh_due_tick(TimestampTz now);
+extern void ov_refresh_apply(OvJob **jobs, int n);
+
+/* ---- flow.c, revocation.c, discover.c ---- */
+
+extern void ov_flow_begin(const OvTicket *ticket, const OvMsg *m);
+extern void ov_flow_complete(const OvTicket *ticket, const OvMsg *m);
+extern void ov_flow_apply(OvJob *job);
+extern void ov_flow_sweep_tick(TimestampTz now);
+extern void ov_outbox_tick(TimestampTz now);
+extern void ov_revocation_apply(OvJob *job);
+extern void ov_discovery_start(const OvTicket *ticket, const OvMsg *m);
+extern void ov_discovery_apply(OvJob *job);
+
+#endif							/* OV_NETWORK_H */

@@ -1,0 +1,718 @@
+/*
+ * network_worker.c
+ *	  The network worker: one per database, the only process that talks to
+ *	  providers and that writes token columns.
+ *
+ * The loop, and nothing in it blocks:
+ *	 1 interrupts, configuration, extension still there
+ *	 2 requests from slots, and ticks that are due (claims, inbox, outbox)
+ *	 3 the HTTP engine: what arrived is read and sealed, in memory
+ *	 4 answers are stored, in one transaction for a batch of a few milliseconds;
+ *	   then waiters are told
+ *	 5 wait for latch, postmaster death, the engine's fd or the next tick
+ *
+ * Steps 1 and 2 are left out while an answer waits for step 4, and step 4 runs
+ * with interrupts held: a terminated worker has stored what has arrived.  Its
+ * requests still in flight are found by its successor as open intents.
+ *
+ * An answer that cannot be stored (tables locked, disk full) stays in memory
+ * and is tried again; it no longer keeps interrupts away, but has one more try
+ * before the process ends.
+ *
+ * Process-local state only; the engine lives as long as the process.  It is not
+ * torn down at exit: libcurl might wait for a resolver there.
+ */
+#include "worker/network.h"
+#include "worker/worker.h"
+
+#include <openssl/crypto.h>
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "errors.h"
+#include "guc.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#define BATCH_MS 5				/* answers are collected for this long */
+#define BATCH_MAX 100
+#define WAKE_PAUSE_MS 100		/* between looks at the tables that wake-ups cause */
+#define STUCK_MIN_MS 100
+#define STUCK_MAX_MS 5000
+#define MAX_WAIT_MS 60000
+
+MemoryContext ov_round;
+static WaitEventSet *events;
+static unsigned char request_buf[OV_MESSAGE_MAX];
+
+static OvHttp *http;
+static char http_error[512];	/* why there is no engine */
+static TimestampTz http_tried;
+static uint32 http_settings;
+
+static Oid	extension;
+static bool tables_missed;		/* a table was not there: is the extension? */
+static TimestampTz ticks[OV_NTICKS];
+static TimestampTz looked_at;	/* when wake-ups last made us look at the tables */
+
+static dlist_head jobs = DLIST_STATIC_INIT(jobs);
+static int	njobs;
+static OvJob *arrived;			/* not stored yet, in order */
+static OvJob **arrived_end = &arrived;
+static int	narrived;
+static TimestampTz arrived_since;
+static OvJob *stuck;			/* could not be stored: tried again */
+
+/* ---- failures ---- */
+
+bool
+ov_refuse(OvFailure *f, const char *sqlstate, const char *message, const char *detail, const char *hint)
+{
+	strlcpy(f->sqlstate, sqlstate, sizeof(f->sqlstate));
+	strlcpy(f->message, message, sizeof(f->message));
+	/* half a JSON document is none */
+	strlcpy(f->detail, detail && strlen(detail) < sizeof(f->detail) ? detail : "", sizeof(f->detail));
+	strlcpy(f->hint, hint ? hint : "", sizeof(f->hint));
+	return false;
+}
+
+void
+ov_answer_failure(const OvTicket *ticket, const OvFailure *f)
+{
+	ov_slot_answer_error(ticket, f->sqlstate, f->message, f->detail[0] ? f->detail : NULL,
+						 f->hint[0] ? f->hint : NULL);
+}
+
+void
+ov_refuse_database(OvFailure *f, int state)
+{
+	if (state == ERRCODE_LOCK_NOT_AVAILABLE)
+		(void) ov_refuse(f, "OV021", "a table of oauth_vault is locked by another transaction",
+						 "{\"reason\":\"table locked by another transaction\"}", "Try again.");
+	else
+		(void) ov_refuse(f, "OV020", "the network worker could not read or write its tables",
+						 ov_detail("reason", "database error", "sqlstate", unpack_sql_state(state), NULL),
+						 "See the server log; try again.");
+}
+
+/* ---- transactions ---- */
+
+/*
+ * What our transactions read and write.  All are locked beforehand, without
+ * waiting: later locks on them are granted at once, whoever is in the queue.
+ */
+static const char *const tables[] = {
+	"home", "vault_key", "connector", "provider_builtin", "provider_site", "flow", "connection",
+	"intent", "grant_inbox", "revocation"
+};
+
+static void
+lock_tables(void)
+{
+	Oid			schema = get_namespace_oid("oauth_vault", true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"oauth_vault\" does not exist")));
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		Oid			oid = get_relname_relid(tables[i], schema);
+
+		if (OidIsValid(oid) && !ConditionalLockRelationOid(oid, RowExclusiveLock))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("table \"oauth_vault.%s\" is locked by another transaction", tables[i])));
+		if (!OidIsValid(oid) || !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(oid)))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("table \"oauth_vault.%s\" does not exist", tables[i])));
+	}
+}
+
+static bool
+is_gone(int state)
+{
+	return state == ERRCODE_UNDEFINED_TABLE || state == ERRCODE_UNDEFINED_SCHEMA ||
+		state == ERRCODE_UNDEFINED_OBJECT || state == ERRCODE_UNDEFINED_COLUMN;
+}
+
+int
+ov_transact(const char *doing, OvWork work, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint32		held = InterruptHoldoffCount;
+	volatile int state = 0;
+
+	pgstat_report_activity(STATE_RUNNING, doing);
+	PG_TRY();
+	{
+		ov_xact_begin();
+		lock_tables();
+		work(arg);
+		ov_xact_commit();
+	}
+	PG_CATCH();
+	{
+		InterruptHoldoffCount = held;	/* an error forgets it */
+		state = geterrcode();
+		if (state == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			/* expected, and tried again: not worth a line each time */
+			MemoryContextSwitchTo(context);
+			FlushErrorState();
+			ov_xact_abort();
+		}
+		else
+			(void) ov_xact_fail(doing);
+		if (state == 0)
+			state = ERRCODE_INTERNAL_ERROR;
+		if (is_gone(state))
+			tables_missed = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return state;
+}
+
+/* ---- the extension ---- */
+
+static Oid
+find_extension(void)
+{
+	Oid			oid;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	oid = get_extension_oid("oauth_vault", true);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(ov_round);
+	return oid;
+}
+
+/* Leaves when the extension has gone; a new one gets a new worker. */
+static void
+look_at_extension(void)
+{
+	bool		present;
+
+	if (!tables_missed && !ov_database_unknown())
+		return;
+	tables_missed = false;
+	present = ov_extension_present();
+	MemoryContextSwitchTo(ov_round);
+	if (!present)
+		proc_exit(0);
+	if (find_extension() != extension)
+	{
+		ov_launcher_poke();
+		proc_exit(0);
+	}
+}
+
+bool
+ov_home_or_refuse(OvHome *home, OvFailure *f)
+{
+	static bool said;
+
+	if (!ov_home(home))
+		return ov_refuse(f, "OV060", "this database has no home row: it may be a copy that is being restored",
+						 "{\"reason\":\"no home row\"}",
+						 "Nothing is sent to providers. Call oauth_claim() if this is the only copy.");
+	if (home->held)
+	{
+		if (!said)
+			ereport(LOG,
+					(errmsg("oauth_vault sends nothing from database \"%s\": %s",
+							get_database_name(MyDatabaseId), home->why),
+					 errhint("Call oauth_vault.oauth_claim() if this is the only copy in use.")));
+		said = true;
+		return ov_refuse(f, "OV060", "this copy of the database has not been claimed",
+						 ov_detail("reason", home->why, NULL),
+						 "An administrator calls oauth_claim() if this is the only copy in use.");
+	}
+	said = false;
+	return true;
+}
+
+bool
+ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const OvProvider *p,
+			   unsigned char digest[32], OvFailure *f)
+{
+	const char *const *hosts;
+	int			nhosts;
+	OvError		err = {0};
+	OvCode		code;
+
+	code = ov_provider_hosts(arena, p, &hosts, &nhosts, digest, &err);
+	if (code == OV_OK)
+		code = ov_hosts_permitted(arena, c, extra, p, &err);
+	if (code == OV_OK)
+		return true;
+	if (code == OV_E_DENIED)
+		return ov_refuse(f, "OV014", err.message, ov_detail("reason", "host not allowed", "connector", c->name, NULL),
+						 "Hosts come from the built-in catalogue, or from \"allowed_hosts\" in the vault file.");
+	return ov_refuse(f, "OV022", psprintf("the rules of connector \"%s\" cannot be used: %s", c->name, err.message),
+					 ov_detail("reason", err.message, "connector", c->name, NULL),
+					 "An administrator must correct the connector or its provider's rules.");
+}
+
+/* ---- the HTTP engine ---- */
+
+/* What it waits on; rebuilt when the engine appears. */
+static void
+build_events(void)
+{
+	if (events != NULL)
+		FreeWaitEventSet(events);
+	events = ov_create_wait_event_set(3);
+	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (http != NULL)
+		AddWaitEventToSet(events, WL_SOCKET_READABLE, ov_http_fd(http), NULL, NULL);
+}
+
+static void
+configure_engine(void)
+{
+	const OvSettings *s = ov_settings_or_null();
+	OvHttpConfig config = {0};
+	OvError		err = {0};
+	OvCode		code;
+
+	http_settings = ov_settings_generation();
+	http_tried = GetCurrentTimestamp();
+	config.ca_file = ov_guc_ca_file != NULL && ov_guc_ca_file[0] != '\0' ? ov_guc_ca_file : NULL;
+	config.allow_insecure_loopback = ov_guc_allow_insecure_loopback;
+	config.allowed_networks = s ? s->allowed_networks : NULL;
+	config.nallowed_networks = s ? s->nnetworks : 0;
+	config.connect_timeout_ms = ov_guc_connect_timeout;
+	config.total_timeout_ms = ov_guc_http_timeout;
+	config.max_connections = ov_guc_max_concurrency;
+	config.max_host_connections = ov_guc_max_host_connections;
+	config.user_agent = "oauth_vault/1.0";
+	if (http == NULL)
+	{
+		code = ov_http_new(&config, &http, &err);
+		if (code == OV_OK)
+			build_events();
+	}
+	else
+		code = ov_http_reconfigure(http, &config, &err);
+	if (code == OV_OK)
+	{
+		http_error[0] = '\0';
+		return;
+	}
+	if (strcmp(http_error, err.message) != 0)
+		ereport(LOG,
+				(errmsg("oauth_vault cannot reach providers: %s", err.message),
+				 http ? errhint("The configuration read before stays in force.") :
+				 errhint("Set \"oauth_vault.ca_file\" to a readable file of CA certificates and reload.")));
+	strlcpy(http_error, err.message, sizeof(http_error));
+}
+
+bool
+ov_engine_ready(OvFailure *f)
+{
+	if (http == NULL && TimestampDifferenceExceeds(http_tried, GetCurrentTimestamp(), 1000))
+		configure_engine();
+	if (http != NULL)
+		return true;
+	return ov_refuse(f, "OV020", "providers cannot be reached: the CA certificates cannot be read",
+					 ov_detail("reason", http_error, NULL),
+					 "Set \"oauth_vault.ca_file\" to a file of CA certificates that the server can read, and reload.");
+}
+
+/* ---- jobs ---- */
+
+void *
+ov_job_new(OvJobKind kind, Size size, void (*read) (OvJob *job, const OvHttpResponse *resp))
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "oauth_vault job", ALLOCSET_SMALL_SIZES);
+	OvJob	   *job = MemoryContextAllocZero(context, size);
+
+	job->kind = kind;
+	job->context = context;
+	job->read = read;
+	job->arena = ov_arena_new();
+	dlist_push_tail(&jobs, &job->all);
+	njobs++;
+	return job;
+}
+
+void
+ov_job_free(OvJob *job)
+{
+	dlist_delete(&job->all);
+	njobs--;
+	ov_arena_free(job->arena);
+	MemoryContextDelete(job->context);
+	/* somebody may have waited for room */
+	ov_tick_at(OV_TICK_DUE, GetCurrentTimestamp());
+}
+
+int
+ov_jobs_room(bool background)
+{
+	int			limit = background ? Max(1, ov_guc_max_concurrency * 3 / 4) : ov_guc_max_concurrency;
+
+	return Max(0, limit - njobs);
+}
+
+int
+ov_jobs_count(void)
+{
+	return njobs;
+}
+
+static void
+job_arrived(OvJob *job)
+{
+	job->next = NULL;
+	*arrived_end = job;
+	arrived_end = &job->next;
+	if (narrived++ == 0)
+		arrived_since = GetCurrentTimestamp();
+}
+
+/* The engine's callback: no error may leave it. */
+static void
+request_done(void *arg, const OvHttpResponse *resp)
+{
+	OvJob	   *job = arg;
+
+	job->read(job, resp);
+	job_arrived(job);
+}
+
+void
+ov_job_send(OvJob *job, const OvHttpRequest *req)
+{
+	OvHttpResponse failed = {0};
+	OvError		err = {0};
+
+	if (http != NULL && ov_http_send(http, req, request_done, job, &err) == OV_OK)
+		return;
+	failed.transport_error = http ? err.message : http_error;
+	failed.body = "";
+	request_done(job, &failed);
+}
+
+/* ---- storing what has arrived ---- */
+
+/* Takes up to BATCH_MAX jobs off the list. */
+static int
+take(OvJob **list, OvJob **batch)
+{
+	int			n = 0;
+
+	while (*list != NULL && n < BATCH_MAX)
+	{
+		batch[n] = *list;
+		*list = batch[n]->next;
+		batch[n++]->next = NULL;
+	}
+	return n;
+}
+
+/* Stores a batch of answers; what cannot be stored goes to the stuck. */
+static void
+store_batch(OvJob **batch, int n)
+{
+	OvJob	   *refreshes[BATCH_MAX];
+	int			nrefreshes = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		switch (batch[i]->kind)
+		{
+			case OV_JOB_REFRESH:
+				refreshes[nrefreshes++] = batch[i];
+				break;
+			case OV_JOB_EXCHANGE:
+				ov_flow_apply(batch[i]);
+				break;
+			case OV_JOB_REVOKE:
+				ov_revocation_apply(batch[i]);
+				break;
+			case OV_JOB_DISCOVER:
+				ov_discovery_apply(batch[i]);
+				break;
+		}
+	}
+	if (nrefreshes > 0)
+		ov_refresh_apply(refreshes, nrefreshes);
+	for (int i = 0; i < n; i++)
+	{
+		OvJob	   *job = batch[i];
+
+		if (job->done)
+			ov_job_free(job);
+		else if (job->failures > 0)
+		{
+			int			pause = STUCK_MIN_MS << Min(job->failures - 1, 6);
+
+			job->next = stuck;
+			stuck = job;
+			ov_tick_at(OV_TICK_STUCK,
+					   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(pause, STUCK_MAX_MS)));
+		}
+		/* else it has sent another request */
+	}
+}
+
+static void
+store(OvJob *list)
+{
+	OvJob	   *batch[BATCH_MAX];
+	int			n;
+
+	HOLD_INTERRUPTS();
+	while ((n = take(&list, batch)) > 0)
+		store_batch(batch, n);
+	RESUME_INTERRUPTS();
+}
+
+static void
+store_arrived(void)
+{
+	OvJob	   *list = arrived;
+
+	arrived = NULL;
+	arrived_end = &arrived;
+	narrived = 0;
+	store(list);
+}
+
+static void
+store_stuck(void)
+{
+	OvJob	   *list = stuck;
+
+	stuck = NULL;
+	store(list);
+}
+
+/* ---- requests ---- */
+
+static void
+serve(const OvTicket *ticket, const OvMsg *m)
+{
+	switch (ticket->op)
+	{
+		case OV_OP_BEGIN:
+			ov_flow_begin(ticket, m);
+			break;
+		case OV_OP_COMPLETE:
+			ov_flow_complete(ticket, m);
+			break;
+		case OV_OP_REFRESH:
+		case OV_OP_REJECTED:
+			ov_refresh_request_add(ticket, m);
+			break;
+		case OV_OP_DISCOVER:
+			ov_discovery_start(ticket, m);
+			break;
+		default:
+			ov_slot_answer_error(ticket, "XX000", "the network worker does not know this request", NULL, NULL);
+	}
+}
+
+static void
+serve_requests(void)
+{
+	int			room = ov_jobs_room(false);
+	OvTicket	ticket;
+	OvMsg		m;
+
+	while (room-- > 0 && ov_slot_take(OV_WORKER_NETWORK, &ticket, &m, request_buf))
+	{
+		serve(&ticket, &m);
+		OPENSSL_cleanse(request_buf, m.len);
+	}
+	ov_refresh_requests_run();
+}
+
+/* ---- ticks ---- */
+
+void
+ov_tick_at(OvTick tick, TimestampTz at)
+{
+	ticks[tick] = Min(ticks[tick], at);
+}
+
+static void
+run_tick(OvTick tick, TimestampTz now)
+{
+	switch (tick)
+	{
+		case OV_TICK_RECOVER:
+			ov_refresh_recover_tick(now);
+			break;
+		case OV_TICK_DUE:
+			ov_refresh_due_tick(now);
+			break;
+		case OV_TICK_INBOX:
+			ov_inbox_tick(now);
+			break;
+		case OV_TICK_OUTBOX:
+			ov_outbox_tick(now);
+			break;
+		case OV_TICK_STUCK:
+			store_stuck();
+			break;
+		case OV_TICK_SWEEP:
+			ov_flow_sweep_tick(now);
+			break;
+		case OV_TICK_TRACE:
+			ov_trace_flush();
+			break;
+		case OV_NTICKS:
+			break;
+	}
+}
+
+static void
+run_ticks(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (OvTick tick = 0; tick < OV_NTICKS; tick++)
+	{
+		if (ticks[tick] > now)
+			continue;
+		ticks[tick] = DT_NOEND;
+		run_tick(tick, now);
+	}
+}
+
+static long
+wait_ms(void)
+{
+	TimestampTz next = DT_NOEND;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (arrived != NULL)
+		next = TimestampTzPlusMilliseconds(arrived_since, BATCH_MS);
+	else
+		for (OvTick tick = 0; tick < OV_NTICKS; tick++)
+			next = Min(next, ticks[tick]);
+	if (next <= now)
+		return 0;
+	if (next == DT_NOEND)
+		return MAX_WAIT_MS;
+	return Min(TimestampDifferenceMilliseconds(now, next), MAX_WAIT_MS);
+}
+
+/*
+ * Somebody set our latch.  A request in a slot is seen anyway; a committed
+ * decision (a revocation, a connector put right) is in the tables.
+ */
+static void
+look_at_tables_soon(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
+
+	ov_tick_at(OV_TICK_OUTBOX, at);
+	looked_at = at;
+}
+
+/* ---- the process ---- */
+
+static void
+leave(int code, Datum arg)
+{
+	dlist_iter	iter;
+
+	ov_keys_forget();
+	OPENSSL_cleanse(request_buf, sizeof(request_buf));
+	dlist_foreach(iter, &jobs)
+	{
+		OvJob	   *job = dlist_container(OvJob, all, iter.cur);
+
+		ov_arena_free(job->arena);
+		job->arena = NULL;
+	}
+}
+
+static bool
+batch_is_ripe(void)
+{
+	if (arrived == NULL)
+		return false;
+	return InterruptPending || narrived >= BATCH_MAX || http == NULL || ov_http_in_flight(http) == 0 ||
+		TimestampDifferenceExceeds(arrived_since, GetCurrentTimestamp(), BATCH_MS);
+}
+
+static void
+start(Oid database)
+{
+	ov_worker_signals();
+	if (!ov_worker_connect(database))
+		proc_exit(0);
+	ov_worker_register(OV_WORKER_NETWORK, MyDatabaseId);
+	before_shmem_exit(leave, (Datum) 0);
+	pgstat_report_appname("oauth_vault network worker");
+	ov_round = AllocSetContextCreate(TopMemoryContext, "oauth_vault network worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(ov_round);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	extension = find_extension();
+	ConfigReloadPending = true; /* one SIGHUP may have been lost before */
+	build_events();
+	for (OvTick tick = 0; tick < OV_NTICKS; tick++)
+		ticks[tick] = 0;
+	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = DT_NOEND;
+}
+
+void
+ov_network_worker_main(Datum database)
+{
+	bool		passed_over = false;	/* steps 1 and 2 were left out */
+
+	start(DatumGetObjectId(database));
+	for (;;)
+	{
+		WaitEvent	happened[3];
+		int			n;
+
+		ResetLatch(MyLatch);
+		MemoryContextSwitchTo(ov_round);
+		MemoryContextReset(ov_round);
+		if (arrived != NULL)
+			passed_over = true;
+		else
+		{
+			passed_over = false;
+			QueryCancelPending = false; /* there is no query to cancel */
+			if (ProcDiePending && stuck != NULL)
+				store_stuck();
+			CHECK_FOR_INTERRUPTS();
+			if (ov_worker_reload() || http_settings != ov_settings_generation())
+				configure_engine();
+			look_at_extension();
+			serve_requests();
+			run_ticks();
+		}
+		if (http != NULL)
+			ov_http_service(http);
+		if (batch_is_ripe())
+		{
+			store_arrived();
+			passed_over = true;
+		}
+		n = WaitEventSetWait(events, passed_over && arrived == NULL ? 0 : wait_ms(), happened, 3, PG_WAIT_EXTENSION);
+		for (int i = 0; i < n; i++)
+			if (happened[i].events & WL_LATCH_SET)
+				look_at_tables_soon();
+	}
+}

@@ -1,0 +1,761 @@
+/*
+ * refresh.c
+ *	  Claiming refreshes: what callers ask for, what is due, what a predecessor
+ *	  has left open (the latter two are found in refresh_due.c).
+ *
+ * Single flight: a connection is in the table `running` from its claim until
+ * its answer is stored; whoever asks meanwhile joins.  The claim is also a row,
+ * intent, with both counters, committed before the request leaves.  One
+ * transaction claims a whole batch; if it fails, each is tried alone.
+ *
+ * An intent found without a job is a predecessor's: in doubt.  The same refresh
+ * token is sent once more where the provider's rules allow that; otherwise the
+ * person has to consent again, for the reason that the outcome is unknown.
+ *
+ * Connection rows are not locked here: an answer whose row somebody holds goes
+ * to grant_inbox, and the next refresh starts by applying that.
+ */
+#include "worker/refresh.h"
+
+#include <openssl/crypto.h>
+
+#include "errors.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#define POSTPONE_MS (5 * 60 * 1000)
+#define FORCED_EVERY_US (60 * USECS_PER_SEC)
+#define MAX_TRIES 2				/* of one intent: once, and once in doubt */
+
+typedef struct Row
+{
+	char	   *tenant,
+			   *user_id,
+			   *account,
+			   *status,
+			   *reason,
+			   *metadata,
+			   *last_error;
+	unsigned char connector_id[16];
+	unsigned char hosts_digest[32];
+	TimestampTz since,
+				expires_at,
+				refresh_at,
+				issued_at,
+				forced_at;
+	int64		key_id,
+				generation,
+				epoch;
+	int			attempts;
+	char	  **scopes;
+	int			nscopes;
+	const unsigned char *access,
+			   *refresh;
+	size_t		access_len,
+				refresh_len;
+} Row;
+
+typedef struct Round
+{
+	OvWant	  **wants;
+	int			n;
+	TimestampTz now;
+	OvHome		home;
+	bool		may_send;
+	OvFailure	why_not;
+	OvConnector *connectors[32];
+	int			nconnectors;
+} Round;
+
+static HTAB *running;
+static OvWant *requests[256];
+static int	nrequests;
+
+static OvQuery load = {
+	"SELECT tenant, user_id, account, status, status_reason, metadata::text, last_error, connector_id, hosts_digest,"
+	" status_since, expires_at, refresh_at, issued_at, forced_at, key_id, token_generation, decision_epoch, attempts,"
+	" scopes, access_token, refresh_token FROM oauth_vault.connection WHERE connection_id = $1", "u"
+};
+static OvQuery read_intent = {
+	"SELECT token_generation, decision_epoch, tries FROM oauth_vault.intent WHERE connection_id = $1", "u"
+};
+static OvQuery insert_intent = {
+	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at)"
+	" VALUES ($1, $2, $3, $4)", "ullz"
+};
+static OvQuery retry_intent = {
+	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id = $1", "uz"
+};
+static OvQuery delete_intent = {
+	"DELETE FROM oauth_vault.intent WHERE connection_id = $1", "u"
+};
+static OvQuery postpone = {
+	"UPDATE oauth_vault.connection SET refresh_at = $2 WHERE connection_id IN (SELECT connection_id"
+	" FROM oauth_vault.connection WHERE connection_id = $1 AND status = 'active' AND refresh_at IS NOT NULL"
+	" FOR UPDATE SKIP LOCKED)", "uz"
+};
+
+/* ---- what is in flight ---- */
+
+typedef struct Running
+{
+	unsigned char id[16];		/* hash key */
+	OvRefresh  *job;
+} Running;
+
+OvRefresh *
+ov_refresh_running(const unsigned char id[16])
+{
+	Running    *r;
+
+	if (running == NULL)
+	{
+		HASHCTL		ctl = {.keysize = 16, .entrysize = sizeof(Running), .hcxt = TopMemoryContext};
+
+		running = hash_create("oauth_vault refreshes", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	r = hash_search(running, id, HASH_FIND, NULL);
+	return r ? r->job : NULL;
+}
+
+static void
+remember_running(OvRefresh *job)
+{
+	Running    *r = hash_search(running, job->g.connection_id, HASH_ENTER, NULL);
+
+	r->job = job;
+}
+
+void
+ov_refresh_forget(OvRefresh *r)
+{
+	(void) hash_search(running, r->g.connection_id, HASH_REMOVE, NULL);
+}
+
+/* ---- failures in words ---- */
+
+bool
+ov_refuse_dead(OvFailure *f, const char *connector, const char *reason, TimestampTz since, const char *provider_error)
+{
+	return ov_refuse(f, "OV010", "the person has to consent again",
+					 ov_detail("reason", reason, "since", since ? pstrdup(timestamptz_to_str(since)) : NULL,
+							   "connector", connector, "provider_error", provider_error, NULL),
+					 "Call oauth_begin for this connector and account and let the person consent.");
+}
+
+bool
+ov_refuse_later(OvFailure *f, const char *reason, const char *provider_error, TimestampTz retry_at)
+{
+	return ov_refuse(f, "OV020", "the token could not be renewed now",
+					 ov_detail("reason", reason, "provider_error", provider_error,
+							   "retry_at", retry_at ? pstrdup(timestamptz_to_str(retry_at)) : NULL, NULL),
+					 reason && strstr(reason, "certificate") ?
+					 "If the provider's certificate is of a private CA, name it in \"oauth_vault.ca_file\"." :
+					 "Try again later: the connection is kept, and renewed as soon as the provider answers.");
+}
+
+bool
+ov_refuse_paused(OvFailure *f, const char *connector, const char *reason)
+{
+	return ov_refuse(f, "OV022", psprintf("connector \"%s\" is out of service", connector),
+					 ov_detail("reason", reason ? reason : "paused", "connector", connector, NULL),
+					 "An administrator must put the connector right; the connection itself is kept.");
+}
+
+bool
+ov_refuse_locked(OvFailure *f)
+{
+	return ov_refuse(f, "OV021", "the connection is locked by this or another transaction",
+					 "{\"reason\":\"row locked by another transaction\"}",
+					 "End the transaction that has locked it, and try again: what the provider answered is kept.");
+}
+
+bool
+ov_refuse_gone(OvFailure *f)
+{
+	return ov_refuse(f, "OV012", "there is no such connection", "{\"reason\":\"no_connection\"}",
+					 "Call oauth_begin and let the person consent; oauth_connections lists what is connected.");
+}
+
+void
+ov_answer_refreshed(const OvTicket *ticket, bool rejected, const char *result, int64 generation)
+{
+	unsigned char buf[128];
+	OvMsg		m;
+
+	ov_msg_init(&m, buf, sizeof(buf));
+	ov_msg_put_i64(&m, OV_TAG_GENERATION, generation);
+	if (rejected)
+		ov_msg_put_str(&m, OV_TAG_RESULT, result);
+	ov_slot_answer(ticket, &m);
+}
+
+/* ---- judging one want, in the round's transaction ---- */
+
+static char *
+keep_string(const char *s)
+{
+	return s ? MemoryContextStrdup(ov_round, s) : NULL;
+}
+
+static bool
+load_row(const unsigned char id[16], Row *row)
+{
+	Datum		arg = ov_uuid_datum(id);
+	const unsigned char *digest;
+	size_t		len;
+
+	if (ov_query(&load, OV_READ, &arg, NULL) == 0)
+		return false;
+	memset(row, 0, sizeof(*row));
+	row->tenant = ov_text(0, 1);
+	row->user_id = ov_text(0, 2);
+	row->account = ov_text(0, 3);
+	row->status = ov_text(0, 4);
+	row->reason = ov_text(0, 5);
+	row->metadata = ov_text(0, 6);
+	row->last_error = ov_text(0, 7);
+	memcpy(row->connector_id, ov_uuid(0, 8), 16);
+	digest = ov_bytea(0, 9, &len);
+	if (len == 32)
+		memcpy(row->hosts_digest, digest, 32);
+	row->since = ov_time(0, 10);
+	row->expires_at = ov_time(0, 11);
+	row->refresh_at = ov_time(0, 12);
+	row->issued_at = ov_time(0, 13);
+	row->forced_at = ov_time(0, 14);
+	row->key_id = ov_int8(0, 15);
+	row->generation = ov_int8(0, 16);
+	row->epoch = ov_int8(0, 17);
+	row->attempts = (int) ov_int8(0, 18);
+	row->scopes = ov_text_array(0, 19, &row->nscopes);
+	row->access = ov_bytea(0, 20, &row->access_len);
+	row->refresh = ov_bytea(0, 21, &row->refresh_len);
+	return true;
+}
+
+static bool
+is_person(const OvCaller *c, const char *tenant, const char *user_id)
+{
+	return c->user_id != NULL && strcmp(c->user_id, user_id) == 0 &&
+		strcmp(c->tenant ? c->tenant : "", tenant) == 0;
+}
+
+static OvConnector *
+connector_of(Round *r, const unsigned char id[16])
+{
+	OvConnector *c;
+
+	for (int i = 0; i < r->nconnectors; i++)
+		if (memcmp(r->connectors[i]->id, id, 16) == 0)
+			return r->connectors[i];
+	c = ov_connector_by_id(id);
+	if (c != NULL && r->nconnectors < lengthof(r->connectors))
+		r->connectors[r->nconnectors++] = c;
+	return c;
+}
+
+static void
+refuse(OvWant *w)
+{
+	w->verdict = OV_REFUSED;
+}
+
+/* The grant is dead, and no request is needed to know it. */
+static void
+end(Round *r, OvWant *w, const Row *row, const OvConnector *c, const char *reason)
+{
+	if (ov_grant_end(w->id, row->generation, row->epoch, reason, NULL, r->now) == OV_STORED_LOCKED)
+	{
+		(void) ov_refuse_locked(&w->failure);
+		refuse(w);
+		return;
+	}
+	(void) ov_refuse_dead(&w->failure, c ? c->name : NULL, reason, r->now, NULL);
+	w->verdict = OV_ENDED;
+	w->result = "reauth_required";
+	w->new_generation = row->generation;
+	w->trace = (OvTrace) {
+		.event = "reauth_required", .outcome = "failed", .caller = w->caller,
+		.tenant = keep_string(row->tenant), .user_id = keep_string(row->user_id),
+		.connector = c ? keep_string(c->name) : NULL, .connection_id = w->id,
+		.account = keep_string(row->account), .reason = keep_string(reason)
+	};
+}
+
+static void
+copy_scopes(OvRefresh *job, const Row *row)
+{
+	job->scopes = MemoryContextAlloc(job->job.context, sizeof(char *) * (row->nscopes + 1));
+	job->nscopes = row->nscopes;
+	for (int i = 0; i < row->nscopes; i++)
+		job->scopes[i] = MemoryContextStrdup(job->job.context, row->scopes[i]);
+}
+
+static void
+describe(OvRefresh *job, const OvWant *w, const Row *row, const OvConnector *c)
+{
+	MemoryContext context = job->job.context;
+	OvGrant    *g = &job->g;
+
+	memcpy(g->connection_id, w->id, 16);
+	memcpy(g->connector_id, row->connector_id, 16);
+	memcpy(g->hosts_digest, row->hosts_digest, 32);
+	g->connector = MemoryContextStrdup(context, c->name);
+	g->policy = MemoryContextStrdup(context, c->policy);
+	g->tenant = MemoryContextStrdup(context, row->tenant);
+	g->user_id = MemoryContextStrdup(context, row->user_id);
+	g->account = MemoryContextStrdup(context, row->account);
+	g->metadata = MemoryContextStrdup(context, row->metadata);
+	g->key_id = row->key_id;
+	g->generation = row->generation;
+	g->epoch = row->epoch;
+	g->forced = w->rejected || w->force;
+	g->used = w->has_ticket;
+	copy_scopes(job, row);
+	job->secret_generation = c->secret_generation;
+	job->caller = ov_caller_copy(w->caller, context);
+}
+
+static OvAad
+aad_of(const Round *r, const OvWant *w, const Row *row, OvPurpose purpose)
+{
+	OvAad		aad = {.tenant = row->tenant, .user_id = row->user_id, .purpose = purpose,
+	.key_id = row->key_id, .token_generation = row->generation};
+
+	memcpy(aad.vault_id, r->home.vault_id, 16);
+	memcpy(aad.connector_id, row->connector_id, 16);
+	memcpy(aad.connection_id, w->id, 16);
+	memcpy(aad.hosts_digest, row->hosts_digest, 32);
+	return aad;
+}
+
+/* Opens what the request needs, and builds it.  false: *f; or *dead says why there is nothing to send. */
+static bool
+build(Round *r, const OvWant *w, const Row *row, const OvConnector *c, OvRefresh *job, const char **dead, OvFailure *f)
+{
+	OvArena    *arena = job->job.arena;
+	unsigned char digest[32];
+	OvClient	client = {0};
+	OvAad		aad;
+	OvError		err = {0};
+	OvCode		code;
+
+	*dead = NULL;
+	code = ov_connector_provider(arena, c, row->metadata, &job->provider, &err);
+	if (code != OV_OK)
+		return ov_refuse(f, "OV022", psprintf("the rules of connector \"%s\" cannot be used: %s", c->name, err.message),
+						 ov_detail("reason", err.message, "connector", c->name, NULL),
+						 "An administrator must correct the connector or its provider's rules.");
+	if (!ov_hosts_check(arena, c, row->metadata, job->provider, digest, f))
+		return false;
+	/* A grant's hosts are those it was made with. */
+	if (memcmp(digest, row->hosts_digest, 32) != 0)
+	{
+		*dead = "hosts_changed";
+		return false;
+	}
+	if (!ov_provider_can_refresh(job->provider))
+	{
+		*dead = "expired_no_refresh_token";
+		return false;
+	}
+	job->keys = ov_arena_alloc(arena, sizeof(OvUserKeys));
+	memcpy(job->vault_id, r->home.vault_id, 16);
+	if (!ov_user_keys(r->home.vault_id, row->tenant, row->user_id, row->key_id, job->keys, f))
+		return false;
+	aad = aad_of(r, w, row, OV_PURPOSE_REFRESH_TOKEN);
+	if (!ov_open(arena, job->keys->refresh, &aad, row->refresh, row->refresh_len, &job->refresh_token, f))
+		return false;
+	aad = aad_of(r, w, row, OV_PURPOSE_ACCESS_TOKEN);
+	if (!ov_open(arena, job->keys->access, &aad, row->access, row->access_len, &job->access_token, f))
+		return false;
+	if (job->access_token != NULL)
+	{
+		ov_token_fingerprint(job->keys->access, job->access_token, strlen(job->access_token), job->g.fingerprint);
+		job->g.has_fingerprint = true;
+	}
+	if (!ov_client(arena, r->home.vault_id, c, false, &client, f))
+		return false;
+	if (c->previous_secret != NULL)
+	{
+		if (!ov_client(arena, r->home.vault_id, c, true, &job->previous, f))
+			return false;
+		job->has_previous = true;
+	}
+	code = ov_refresh_request(arena, job->provider, &client, job->refresh_token, job->access_token, &job->req, &err);
+	if (code == OV_OK && !ov_arena_failed(arena))
+		return true;
+	if (code == OV_E_NOTFOUND)
+	{
+		*dead = "expired_no_refresh_token";
+		return false;
+	}
+	return ov_refuse(f, code == OV_OK || code == OV_E_NOMEM ? "OV020" : "OV022",
+					 "the request to the provider could not be built",
+					 ov_detail("reason", err.message[0] ? err.message : "out of memory", "connector", c->name, NULL),
+					 "An administrator must correct the connector or its provider's rules.");
+}
+
+/* A job that will not be sent after all */
+static void
+drop(OvWant *w)
+{
+	if (w->job != NULL && w->verdict != OV_JOINED)
+	{
+		ov_refresh_forget(w->job);
+		ov_job_free(&w->job->job);
+	}
+	w->job = NULL;
+}
+
+/* Sends nothing yet: the claim must be committed first. */
+static void
+prepare(Round *r, OvWant *w, const Row *row, int tries)
+{
+	OvConnector *c = connector_of(r, row->connector_id);
+	OvRefresh  *job;
+	const char *dead;
+	OvArgs		a = {0};
+
+	if (c == NULL || strcmp(c->status, "active") != 0)
+	{
+		(void) ov_refuse_paused(&w->failure, c ? c->name : "?", c ? c->status_reason : "dropped");
+		refuse(w);
+		return;
+	}
+	if (!r->may_send)
+	{
+		w->failure = r->why_not;
+		refuse(w);
+		return;
+	}
+	w->job = job = ov_job_new(OV_JOB_REFRESH, sizeof(OvRefresh), ov_refresh_read);
+	describe(job, w, row, c);
+	job->in_doubt = tries > 0;
+	if (!build(r, w, row, c, job, &dead, &w->failure))
+	{
+		drop(w);
+		if (dead != NULL)
+			end(r, w, row, c, w->rejected && strcmp(dead, "expired_no_refresh_token") == 0 ?
+				"rejected_by_provider" : dead);
+		else
+			refuse(w);
+		return;
+	}
+	if (tries > 0 && (tries >= MAX_TRIES || !ov_provider_retry_in_doubt(job->provider)))
+	{
+		drop(w);
+		end(r, w, row, c, "refresh_outcome_unknown");
+		if (w->verdict == OV_ENDED)
+		{
+			ov_arg_uuid(&a, w->id);
+			(void) ov_run(&delete_intent, OV_WRITE, &a);
+		}
+		return;
+	}
+	/* found again by the round's other wants, and dropped if it is rolled back */
+	w->verdict = OV_STARTED;
+	remember_running(job);
+	ov_arg_uuid(&a, w->id);
+	if (tries > 0)
+	{
+		ov_arg_time(&a, r->now);
+		(void) ov_run(&retry_intent, OV_WRITE, &a);
+		return;
+	}
+	ov_arg_int8(&a, row->generation);
+	ov_arg_int8(&a, row->epoch);
+	ov_arg_time(&a, r->now);
+	(void) ov_run(&insert_intent, OV_WRITE, &a);
+}
+
+/* An open intent of this connection, without a job: how often it was tried; 0: there is none. */
+static int
+open_intent(const OvWant *w, const Row *row)
+{
+	Datum		id = ov_uuid_datum(w->id);
+
+	if (ov_query(&read_intent, OV_READ, &id, NULL) == 0)
+		return 0;
+	if (row != NULL && ov_int8(0, 1) == row->generation && ov_int8(0, 2) == row->epoch &&
+		strcmp(row->status, "active") == 0)
+		return (int) ov_int8(0, 3);
+	/* The row has moved on: whatever came of it matters no more. */
+	(void) ov_query(&delete_intent, OV_WRITE, &id, NULL);
+	return 0;
+}
+
+static void
+answer(OvWant *w, const char *result, int64 generation)
+{
+	w->verdict = OV_ANSWERED;
+	w->result = result;
+	w->new_generation = generation;
+}
+
+static bool
+is_alive(const Row *row, TimestampTz now)
+{
+	return row->expires_at == 0 || row->expires_at > now;
+}
+
+/* What the row's status says; false: no refresh. */
+static bool
+check_status(OvWant *w, const Row *row)
+{
+	if (strcmp(row->status, "active") == 0)
+		return true;
+	if (strcmp(row->status, "reauth_required") == 0)
+	{
+		if (w->rejected)
+			answer(w, "reauth_required", row->generation);
+		else
+		{
+			(void) ov_refuse_dead(&w->failure, NULL, row->reason, row->since, NULL);
+			refuse(w);
+		}
+		return false;
+	}
+	if (strcmp(row->status, "held") == 0)
+		(void) ov_refuse(&w->failure, "OV060", "the connection is held", "{\"reason\":\"held\"}",
+						 "An administrator calls oauth_claim() if this is the only copy in use.");
+	else
+		(void) ov_refuse_gone(&w->failure);
+	refuse(w);
+	return false;
+}
+
+/*
+ * An API has refused the access token of this generation.  One forced refresh
+ * is the benefit of the doubt; a token that came of one has had it.
+ */
+static bool
+check_rejection(Round *r, OvWant *w, const Row *row)
+{
+	if (row->generation != w->generation)
+	{
+		answer(w, "superseded", row->generation);
+		return false;
+	}
+	if ((w->error != NULL && strcmp(w->error, "invalid_grant") == 0) ||
+		(row->forced_at != 0 && row->forced_at == row->issued_at))
+	{
+		end(r, w, row, connector_of(r, row->connector_id), "rejected_by_provider");
+		return false;
+	}
+	if (row->forced_at != 0 && row->forced_at > r->now - FORCED_EVERY_US)
+	{
+		answer(w, "rate_limited", row->generation);
+		return false;
+	}
+	return true;
+}
+
+static void
+consider(Round *r, OvWant *w)
+{
+	OvRefresh  *job = ov_refresh_running(w->id);
+	Row			row;
+	int			tries;
+
+	if (job != NULL)
+	{
+		if (w->caller != NULL && !is_person(w->caller, job->g.tenant, job->g.user_id))
+		{
+			(void) ov_refuse_gone(&w->failure);
+			refuse(w);
+			return;
+		}
+		w->job = job;
+		w->verdict = OV_JOINED;
+		return;
+	}
+	if (!ov_inbox_apply(w->id, r->now))
+	{
+		(void) ov_refuse_locked(&w->failure);
+		refuse(w);
+		return;
+	}
+	if (!load_row(w->id, &row) || (w->caller != NULL && !is_person(w->caller, row.tenant, row.user_id)))
+	{
+		if (w->recover)
+			(void) open_intent(w, NULL);
+		(void) ov_refuse_gone(&w->failure);
+		refuse(w);
+		return;
+	}
+	tries = open_intent(w, &row);
+	if (!check_status(w, &row))
+		return;
+	if (tries == 0)
+	{
+		if (w->recover)
+			return;
+		if (w->rejected && !check_rejection(r, w, &row))
+			return;
+		if (!w->rejected && !w->force && w->has_ticket && row.generation > w->generation && is_alive(&row, r->now))
+		{
+			answer(w, NULL, row.generation);
+			return;
+		}
+		/* The provider has just failed us: not before it is time again. */
+		if (w->has_ticket && row.attempts > 0 && row.refresh_at > r->now)
+		{
+			(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
+			refuse(w);
+			return;
+		}
+	}
+	prepare(r, w, &row, tries);
+}
+
+static void
+claim_work(void *arg)
+{
+	Round	   *r = arg;
+
+	r->may_send = ov_home_or_refuse(&r->home, &r->why_not) && ov_engine_ready(&r->why_not);
+	for (int i = 0; i < r->n; i++)
+	{
+		OvWant	   *w = r->wants[i];
+
+		consider(r, w);
+		/* A due row that cannot be claimed must not come up in each scan. */
+		if (w->due && w->verdict == OV_REFUSED && strcmp(w->failure.sqlstate, "OV040") != 0 &&
+			strcmp(w->failure.sqlstate, "OV021") != 0 && r->may_send)
+		{
+			OvArgs		a = {0};
+
+			ov_arg_uuid(&a, w->id);
+			ov_arg_time(&a, TimestampTzPlusMilliseconds(r->now, POSTPONE_MS));
+			(void) ov_run(&postpone, OV_WRITE, &a);
+		}
+	}
+}
+
+/* ---- a round ---- */
+
+static void
+attach(OvWant *w)
+{
+	OvWaiter   *waiter;
+
+	if (!w->has_ticket)
+		return;
+	waiter = MemoryContextAllocZero(w->job->job.context, sizeof(OvWaiter));
+	waiter->ticket = w->ticket;
+	waiter->rejected = w->rejected;
+	waiter->next = w->job->waiters;
+	w->job->waiters = waiter;
+	w->job->g.used = true;
+	if (w->job->caller == NULL)
+		w->job->caller = ov_caller_copy(w->caller, w->job->job.context);
+}
+
+static void
+conclude(OvWant *w)
+{
+	switch (w->verdict)
+	{
+		case OV_UNDECIDED:
+			break;
+		case OV_STARTED:
+			attach(w);
+			ov_job_send(&w->job->job, &w->job->req);
+			break;
+		case OV_JOINED:
+			attach(w);
+			break;
+		case OV_ANSWERED:
+			if (w->has_ticket)
+				ov_answer_refreshed(&w->ticket, w->rejected, w->result, w->new_generation);
+			break;
+		case OV_ENDED:
+			ov_trace(&w->trace);
+			if (w->has_ticket && w->rejected)
+				ov_answer_refreshed(&w->ticket, true, w->result, w->new_generation);
+			else if (w->has_ticket)
+				ov_answer_failure(&w->ticket, &w->failure);
+			break;
+		case OV_REFUSED:
+			if (w->has_ticket)
+				ov_answer_failure(&w->ticket, &w->failure);
+			break;
+	}
+}
+
+/* Claims and sends; every want of it has its verdict afterwards. */
+void
+ov_refresh_claim(OvWant **wants, int n)
+{
+	Round		r = {.wants = wants, .n = n, .now = GetCurrentTimestamp()};
+	int			state;
+
+	if (n == 0)
+		return;
+	state = ov_transact("claim refreshes", claim_work, &r);
+	if (state == 0)
+	{
+		for (int i = 0; i < n; i++)
+			conclude(wants[i]);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		drop(wants[i]);
+		wants[i]->verdict = OV_UNDECIDED;
+	}
+	if (n > 1 && state != ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		for (int i = 0; i < n; i++)
+			ov_refresh_claim(&wants[i], 1);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		ov_refuse_database(&wants[i]->failure, state);
+		refuse(wants[i]);
+		conclude(wants[i]);
+	}
+}
+
+/* ---- what callers ask for ---- */
+
+void
+ov_refresh_request_add(const OvTicket *ticket, const OvMsg *m)
+{
+	OvWant	   *w = MemoryContextAllocZero(ov_round, sizeof(OvWant));
+	const void *data;
+	size_t		len;
+
+	if (!ov_msg_get(m, OV_TAG_CONNECTION_ID, &data, &len) || len != 16)
+	{
+		ov_slot_answer_error(ticket, "XX000", "malformed request to the network worker", NULL, NULL);
+		return;
+	}
+	memcpy(w->id, data, 16);
+	w->has_ticket = true;
+	w->ticket = *ticket;
+	w->rejected = ticket->op == OV_OP_REJECTED;
+	w->generation = ov_msg_get_i64(m, OV_TAG_GENERATION, 0);
+	w->force = ov_msg_get_i64(m, OV_TAG_FORCE, 0) != 0;
+	w->caller = ov_caller_read(m, ov_round);
+	if (ov_msg_get(m, OV_TAG_ERROR, &data, &len))
+	{
+		w->error = MemoryContextAllocZero(ov_round, len + 1);
+		memcpy(w->error, data, len);
+	}
+	requests[nrequests++] = w;
+	if (nrequests == lengthof(requests))
+		ov_refresh_requests_run();
+}
+
+void
+ov_refresh_requests_run(void)
+{
+	int			n = nrequests;
+
+	nrequests = 0;
+	ov_refresh_claim(requests, n);
+}

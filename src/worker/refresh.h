@@ -1,0 +1,107 @@
+/*
+ * refresh.h
+ *	  Between refresh.c, which claims, refresh_due.c, which finds what to claim,
+ *	  and refresh_apply.c, which stores.
+ */
+#ifndef OV_REFRESH_H
+#define OV_REFRESH_H
+
+#include "worker/network.h"
+
+typedef struct OvWaiter
+{
+	struct OvWaiter *next;
+	OvTicket	ticket;
+	bool		rejected;		/* asked by REJECTED: wants a result, not a reason */
+} OvWaiter;
+
+/* A refresh under way; its intent row is committed. */
+typedef struct OvRefresh
+{
+	OvJob		job;
+	OvGrant		g;
+	const OvProvider *provider;
+	OvHttpRequest req;
+	OvUserKeys *keys;			/* in the arena */
+	unsigned char vault_id[16];
+	const char *refresh_token;	/* those that were sent */
+	const char *access_token;
+	char	  **scopes;			/* granted so far */
+	int			nscopes;
+	OvClient	previous;		/* with the client secret before this one */
+	bool		has_previous;
+	bool		on_previous;
+	int64		secret_generation;
+	bool		in_doubt;		/* a predecessor has sent this refresh token already */
+	OvWaiter   *waiters;
+	OvCaller   *caller;			/* the first of them; NULL: of our own accord */
+
+	/* the answer */
+	OvTokens	tokens;
+	bool		sealed;
+	bool		unanswered;		/* sent, and then silence */
+
+	/* what became of it, once stored */
+	enum
+	{
+		OV_END_FRESH,			/* there are newer tokens: ours, or somebody's */
+		OV_END_DEAD,
+		OV_END_LATER,
+		OV_END_PAUSED,
+		OV_END_LOCKED,
+		OV_END_GONE
+	}			end;
+	bool		paused_now;
+	TimestampTz retry_at;
+	const char *reason;
+} OvRefresh;
+
+typedef enum OvVerdict
+{
+	OV_UNDECIDED,					/* nothing to do for it */
+	OV_STARTED,
+	OV_JOINED,
+	OV_ANSWERED,					/* there is a newer token already */
+	OV_ENDED,						/* found dead without asking the provider */
+	OV_REFUSED
+} OvVerdict;
+
+typedef struct OvWant
+{
+	bool		has_ticket;
+	OvTicket	ticket;
+	bool		rejected;
+	bool		force;
+	bool		due;			/* our own accord */
+	bool		recover;
+	unsigned char id[16];
+	int64		generation;		/* what the caller has; 0: whatever */
+	OvCaller   *caller;
+	char	   *error;			/* of REJECTED */
+
+	OvVerdict		verdict;
+	OvRefresh  *job;			/* OV_STARTED, OV_JOINED */
+	OvFailure	failure;		/* OV_REFUSED, OV_ENDED */
+	int64		new_generation;
+	const char *result;
+	OvTrace		trace;			/* OV_ENDED */
+} OvWant;
+
+/* Claims and sends, in one transaction; every want has its verdict afterwards. */
+extern void ov_refresh_claim(OvWant **wants, int n);
+/* The refresh of this connection that is under way, or NULL */
+extern OvRefresh *ov_refresh_running(const unsigned char id[16]);
+
+extern void ov_refresh_read(OvJob *job, const OvHttpResponse *resp);
+extern void ov_refresh_forget(OvRefresh *r);	/* no longer in flight: nobody joins it any more */
+
+/* Failures in words, the same from a claim and from an answer */
+extern bool ov_refuse_dead(OvFailure *f, const char *connector, const char *reason, TimestampTz since,
+						   const char *provider_error);
+extern bool ov_refuse_later(OvFailure *f, const char *reason, const char *provider_error, TimestampTz retry_at);
+extern bool ov_refuse_paused(OvFailure *f, const char *connector, const char *reason);
+extern bool ov_refuse_locked(OvFailure *f);
+extern bool ov_refuse_gone(OvFailure *f);
+extern void ov_answer_refreshed(const OvTicket *ticket, bool rejected, const char *result, int64 generation);
+
+#endif							/* OV_REFRESH_H */

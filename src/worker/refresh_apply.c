@@ -1,0 +1,426 @@
+/*
+ * refresh_apply.c
+ *	  What a provider's answer to a refresh means, stored and told.
+ *
+ * The answer is read and its tokens sealed as it arrives, in memory.  Then one
+ * transaction for the batch deletes the intents and installs what came, or
+ * notes what went wrong.  Only after its commit come the audit rows, and only
+ * after those the callers' answers.
+ *
+ * An answer that cannot be stored stays with its job; the loop tries again.
+ * Everything here runs with interrupts held and waits for no lock.
+ */
+#include "worker/refresh.h"
+
+#include <time.h>
+
+#include "core/json.h"
+#include "errors.h"
+
+static OvQuery delete_intent = {
+	"DELETE FROM oauth_vault.intent WHERE connection_id IN (SELECT connection_id FROM oauth_vault.intent"
+	" WHERE connection_id = $1 AND token_generation = $2 FOR UPDATE SKIP LOCKED)", "ul"
+};
+static OvQuery note_failure = {
+	"UPDATE oauth_vault.connection SET attempts = $2, refresh_at = $3, last_error = $4,"
+	" forced_at = CASE WHEN $5 THEN $6 ELSE forced_at END WHERE connection_id = $1", "uiztoz"
+};
+static OvQuery pause_connector = {
+	"UPDATE oauth_vault.connector SET status = 'paused', status_reason = $2, status_since = $3"
+	" WHERE connector_id IN (SELECT connector_id FROM oauth_vault.connector WHERE connector_id = $1"
+	" AND status = 'active' AND secret_generation = $4 FOR NO KEY UPDATE SKIP LOCKED)", "utzl"
+};
+
+/* ---- reading, as it arrives: no ereport, no palloc ---- */
+
+static bool
+seal(OvRefresh *r)
+{
+	OvArena    *arena = r->job.arena;
+	OvTokens   *t = &r->tokens;
+	OvGrant    *g = &r->g;
+	OvAad		aad = {.tenant = g->tenant, .user_id = g->user_id, .key_id = g->key_id,
+	.token_generation = g->generation + 1};
+	/* RFC 6749 section 6: without a new refresh token the old one stays good */
+	const char *refresh = t->refresh_token ? t->refresh_token : r->refresh_token;
+	OvCode		code;
+
+	memcpy(aad.vault_id, r->vault_id, 16);
+	memcpy(aad.connector_id, g->connector_id, 16);
+	memcpy(aad.connection_id, g->connection_id, 16);
+	memcpy(aad.hosts_digest, g->hosts_digest, 32);
+	aad.purpose = OV_PURPOSE_ACCESS_TOKEN;
+	code = ov_seal(arena, r->keys->access, &aad, t->access_token, &g->access, &g->access_len);
+	aad.purpose = OV_PURPOSE_REFRESH_TOKEN;
+	if (code == OV_OK)
+		code = ov_seal(arena, r->keys->refresh, &aad, refresh, &g->refresh, &g->refresh_len);
+	aad.purpose = OV_PURPOSE_ID_TOKEN;
+	if (code == OV_OK)
+		code = ov_seal(arena, r->keys->refresh, &aad, t->id_token, &g->id, &g->id_len);
+	r->sealed = code == OV_OK;
+	return r->sealed;
+}
+
+void
+ov_refresh_read(OvJob *job, const OvHttpResponse *resp)
+{
+	OvRefresh  *r = (OvRefresh *) job;
+
+	r->unanswered = resp->sent && (resp->status == 0 || resp->transport_error != NULL);
+	ov_token_response(job->arena, r->provider, resp, true, (int64_t) time(NULL), &r->tokens);
+	if (r->tokens.outcome == OV_OUT_OK)
+		(void) seal(r);
+}
+
+/* ---- storing ---- */
+
+static const char *
+reason_of(const OvRefresh *r)
+{
+	if (r->tokens.error != NULL && r->tokens.error[0] != '\0')
+		return r->tokens.error;
+	return r->tokens.reason[0] ? r->tokens.reason : "unknown";
+}
+
+/*
+ * Captured values that would move the grant to other hosts are not taken over:
+ * a grant's hosts are those it was made with.
+ */
+static const char *
+new_metadata(const OvRefresh *r)
+{
+	OvArena    *arena;
+	const OvJson *old,
+			   *new;
+	const OvProvider *provider;
+	OvConnector *c;
+	OvStr		s;
+	const char *const *hosts;
+	int			nhosts;
+	unsigned char digest[32];
+	char	   *result = NULL;
+
+	if (r->tokens.captured == NULL || strcmp(r->tokens.captured, "{}") == 0)
+		return NULL;
+	arena = ov_arena_new();
+	c = ov_connector_by_id(r->g.connector_id);
+	if (c != NULL &&
+		ov_json_parse(arena, r->g.metadata, strlen(r->g.metadata), &old, NULL) == OV_OK &&
+		ov_json_parse(arena, r->tokens.captured, strlen(r->tokens.captured), &new, NULL) == OV_OK)
+	{
+		ov_str_init(&s, arena);
+		ov_json_write(&s, ov_json_merge_patch(arena, old, new));
+		if (ov_connector_provider(arena, c, s.data, &provider, NULL) == OV_OK &&
+			ov_provider_hosts(arena, provider, &hosts, &nhosts, digest, NULL) == OV_OK &&
+			memcmp(digest, r->g.hosts_digest, 32) == 0 && !ov_arena_failed(arena))
+			result = pstrdup(s.data);
+	}
+	ov_arena_free(arena);
+	return result;
+}
+
+static void
+install(OvRefresh *r, TimestampTz now)
+{
+	OvGrant		g = r->g;
+	const OvTokens *t = &r->tokens;
+
+	g.metadata = new_metadata(r);
+	if (g.metadata == NULL)
+		g.metadata = r->g.metadata;
+	g.can_refresh = true;		/* it just did */
+	g.expires_at = t->expires_at;
+	g.refresh_expires_at = t->refresh_expires_at;
+	g.token_type = t->token_type;
+	g.scopes = t->scopes;
+	g.nscopes = t->scopes ? t->nscopes : -1;
+	switch (ov_grant_install(&g, now))
+	{
+		case OV_STORED_INSTALLED:
+		case OV_STORED_STALE:
+			r->end = OV_END_FRESH;
+			break;
+		case OV_STORED_REVOKED:
+			r->end = OV_END_GONE;
+			break;
+		case OV_STORED_LOCKED:
+			r->end = OV_END_LOCKED;
+			break;
+	}
+}
+
+/* The grant is alive as far as we know; we come back. */
+static void
+later(OvRefresh *r, TimestampTz now)
+{
+	OvRow		row;
+	OvLock		lock = ov_row_lock(r->g.connection_id, &row);
+	int			attempts = row.attempts + 1;
+	OvArgs		a = {0};
+
+	r->reason = reason_of(r);
+	r->retry_at = ov_retry_at(r->tokens.outcome, attempts, r->tokens.retry_after, now);
+	if (r->end != OV_END_PAUSED)
+		r->end = OV_END_LATER;
+	if (lock == OV_LOCK_GONE || (lock == OV_LOCK_OURS && row.epoch != r->g.epoch))
+		r->end = OV_END_GONE;
+	else if (lock == OV_LOCK_OURS && row.generation != r->g.generation)
+		r->end = OV_END_FRESH;
+	else if (lock == OV_LOCK_OURS && strcmp(row.status, "active") == 0)
+	{
+		ov_arg_uuid(&a, r->g.connection_id);
+		ov_arg(&a, Int32GetDatum(attempts), false);
+		ov_arg_time(&a, r->retry_at);
+		ov_arg_str(&a, r->reason);
+		ov_arg(&a, BoolGetDatum(r->g.forced), false);
+		ov_arg_time(&a, now);
+		(void) ov_run(&note_failure, OV_WRITE, &a);
+		ov_tick_at(OV_TICK_DUE, r->retry_at);
+	}
+}
+
+static void
+dead(OvRefresh *r, TimestampTz now)
+{
+	/* In doubt, what the provider refuses may be what it has rotated for our predecessor. */
+	const char *reason = r->in_doubt ? "refresh_outcome_unknown" :
+		r->tokens.error != NULL && r->tokens.error[0] != '\0' ? r->tokens.error : "grant_dead";
+
+	r->reason = reason;
+	switch (ov_grant_end(r->g.connection_id, r->g.generation, r->g.epoch, reason,
+						 ov_detail("provider_error", r->tokens.error,
+								   "provider_error_description", r->tokens.error_description, NULL), now))
+	{
+		case OV_STORED_INSTALLED:
+			r->end = OV_END_DEAD;
+			break;
+		case OV_STORED_STALE:
+			r->end = OV_END_FRESH;
+			break;
+		case OV_STORED_REVOKED:
+			r->end = OV_END_GONE;
+			break;
+		case OV_STORED_LOCKED:
+			r->end = OV_END_LOCKED;
+			break;
+	}
+}
+
+/* The client is refused, not the grant: an administrator must act. */
+static void
+misconfigured(OvRefresh *r, TimestampTz now)
+{
+	OvArgs		a = {0};
+
+	r->end = OV_END_PAUSED;
+	ov_arg_uuid(&a, r->g.connector_id);
+	ov_arg_str(&a, reason_of(r));
+	ov_arg_time(&a, now);
+	ov_arg_int8(&a, r->secret_generation);
+	/* not if the secret has been replaced since: then it is tried with that */
+	r->paused_now = ov_run(&pause_connector, OV_WRITE, &a) > 0;
+	later(r, now);
+}
+
+static void
+store(OvRefresh *r, TimestampTz now)
+{
+	OvArgs		a = {0};
+
+	ov_arg_uuid(&a, r->g.connection_id);
+	ov_arg_int8(&a, r->g.generation);
+	(void) ov_run(&delete_intent, OV_WRITE, &a);
+	r->end = OV_END_LATER;
+	r->paused_now = false;
+	switch (r->tokens.outcome)
+	{
+		case OV_OUT_OK:
+			install(r, now);
+			break;
+		case OV_OUT_DEAD:
+			dead(r, now);
+			break;
+		case OV_OUT_MISCONFIGURED:
+			misconfigured(r, now);
+			break;
+		case OV_OUT_TRANSIENT:
+		case OV_OUT_MALFORMED:
+		case OV_OUT_DENIED:
+		case OV_OUT_UNSUPPORTED:
+			later(r, now);
+			break;
+	}
+}
+
+/* ---- telling ---- */
+
+static bool
+scope_widened(const OvRefresh *r)
+{
+	for (int i = 0; r->tokens.scopes != NULL && i < r->tokens.nscopes; i++)
+	{
+		bool		known = false;
+
+		for (int k = 0; k < r->nscopes && !known; k++)
+			known = strcmp(r->tokens.scopes[i], r->scopes[k]) == 0;
+		if (!known)
+			return true;
+	}
+	return false;
+}
+
+static void
+trace(const OvRefresh *r)
+{
+	OvTrace		t = {
+		.caller = r->caller, .tenant = r->g.tenant, .user_id = r->g.user_id, .connector = r->g.connector,
+		.connection_id = r->g.connection_id, .account = r->g.account, .event = "refreshed", .outcome = "ok"
+	};
+
+	if (r->tokens.outcome == OV_OUT_OK)
+	{
+		t.scopes = r->tokens.scopes ? r->tokens.scopes : (const char *const *) r->scopes;
+		t.nscopes = r->tokens.scopes ? r->tokens.nscopes : r->nscopes;
+		t.reason = r->end == OV_END_LOCKED ? "row locked: kept until it is free" :
+			r->end == OV_END_GONE ? "decided otherwise meanwhile: queued for revocation" :
+			scope_widened(r) ? "the provider granted scopes that were not there before" : NULL;
+	}
+	else
+	{
+		t.event = r->end == OV_END_DEAD ? "reauth_required" : "refresh_failed";
+		t.outcome = "failed";
+		t.reason = r->reason ? r->reason : reason_of(r);
+		t.detail = ov_detail("provider_error", r->tokens.error, "unanswered", r->unanswered ? "true" : NULL, NULL);
+	}
+	ov_trace(&t);
+	if (r->paused_now)
+	{
+		t.event = "connector_paused";
+		t.reason = reason_of(r);
+		t.connection_id = NULL;
+		t.account = NULL;
+		ov_trace(&t);
+	}
+}
+
+static void
+answer(const OvRefresh *r, const OvWaiter *w)
+{
+	OvFailure	f;
+
+	switch (r->end)
+	{
+		case OV_END_FRESH:
+			ov_answer_refreshed(&w->ticket, w->rejected, "refreshed", r->g.generation + 1);
+			return;
+		case OV_END_DEAD:
+			if (w->rejected)
+			{
+				ov_answer_refreshed(&w->ticket, true, "reauth_required", r->g.generation);
+				return;
+			}
+			(void) ov_refuse_dead(&f, r->g.connector, r->reason, GetCurrentTimestamp(), r->tokens.error);
+			break;
+		case OV_END_LATER:
+			(void) ov_refuse_later(&f, r->tokens.reason[0] ? r->tokens.reason : r->reason, r->tokens.error, r->retry_at);
+			break;
+		case OV_END_PAUSED:
+			(void) ov_refuse_paused(&f, r->g.connector, reason_of(r));
+			break;
+		case OV_END_LOCKED:
+			(void) ov_refuse_locked(&f);
+			break;
+		case OV_END_GONE:
+			(void) ov_refuse_gone(&f);
+			break;
+	}
+	ov_answer_failure(&w->ticket, &f);
+}
+
+static void
+finish(OvRefresh *r)
+{
+	trace(r);
+	for (OvWaiter *w = r->waiters; w != NULL; w = w->next)
+		answer(r, w);
+	ov_refresh_forget(r);
+	r->job.done = true;
+}
+
+/* ---- the batch ---- */
+
+/* invalid_client with the new secret: during an overlap the old one may still be good. */
+static bool
+send_again(OvRefresh *r)
+{
+	OvHttpRequest req;
+
+	if (r->tokens.outcome != OV_OUT_MISCONFIGURED || !r->has_previous || r->on_previous)
+		return false;
+	r->on_previous = true;
+	if (ov_refresh_request(r->job.arena, r->provider, &r->previous, r->refresh_token, r->access_token, &req, NULL) != OV_OK)
+		return false;
+	r->job.failures = 0;
+	ov_job_send(&r->job, &req);
+	return true;
+}
+
+typedef struct Batch
+{
+	OvRefresh **refreshes;
+	int			n;
+	TimestampTz now;
+} Batch;
+
+static void
+store_all(void *arg)
+{
+	Batch	   *b = arg;
+
+	for (int i = 0; i < b->n; i++)
+		store(b->refreshes[i], b->now);
+}
+
+static void
+apply(OvRefresh **refreshes, int n)
+{
+	Batch		b = {.refreshes = refreshes, .n = n, .now = GetCurrentTimestamp()};
+
+	if (n == 0)
+		return;
+	if (ov_transact("store refreshed tokens", store_all, &b) == 0)
+	{
+		for (int i = 0; i < n; i++)
+			finish(refreshes[i]);
+		return;
+	}
+	if (n == 1)
+	{
+		refreshes[0]->job.failures++;
+		return;
+	}
+	/* one bad row must not hold up the others */
+	for (int i = 0; i < n; i++)
+		apply(&refreshes[i], 1);
+}
+
+void
+ov_refresh_apply(OvJob **jobs, int n)
+{
+	OvRefresh **ready = palloc(sizeof(OvRefresh *) * n);
+	int			nready = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		OvRefresh  *r = (OvRefresh *) jobs[i];
+
+		if (send_again(r))
+			continue;
+		/* Sealing fails for want of memory only: then it waits for its turn. */
+		if (r->tokens.outcome == OV_OUT_OK && !r->sealed && !seal(r))
+			r->job.failures++;
+		else
+			ready[nready++] = r;
+	}
+	apply(ready, nready);
+}

@@ -1,0 +1,545 @@
+/*
+ * revocation.c
+ *	  The outbox: telling providers that a grant has ended.
+ *
+ * Rows are inserted by the decision (oauth_revoke and the like), with the
+ * connection's sealed records, and seen here once that is committed.  An
+ * attempt is counted, and the next one's time set, before the request leaves;
+ * sent twice, a revocation does no harm (RFC 7009 section 2.2).  The refresh
+ * token goes first: most providers end the whole grant with it.
+ *
+ * A settled row keeps what happened and loses its ciphertexts.  Then the
+ * connection becomes revoked; if somebody holds its row, the revocation stays
+ * queued, without tokens, until that can be written too.
+ */
+#include "worker/network.h"
+
+#include "errors.h"
+#include "utils/memutils.h"
+
+#define BATCH_MAX 50
+#define MAX_ATTEMPTS 10
+#define RESCAN_MS 60000
+#define LEASE_MS 60000			/* an attempt that we do not hear of again */
+#define FINISH_MS 1000
+
+typedef struct Revocation
+{
+	OvJob		job;
+	int64		id;
+	unsigned char connection_id[16];
+	const char *tenant,
+			   *user_id,
+			   *connector;
+	const OvProvider *provider;
+	OvHttpRequest req[2];
+	int			nreq;
+	int			sent;			/* requests whose answer is here */
+	int			attempts;
+	TimestampTz residual_until;
+
+	OvTokens	tokens;			/* of the last answer */
+	bool		confirmed;		/* one of the requests succeeded */
+	bool		unsupported;
+
+	/* as stored */
+	const char *state;
+	const char *outcome;
+} Revocation;
+
+typedef struct Round			/* some rows, in one transaction */
+{
+	TimestampTz now;
+	const int64 *ids;
+	int			n;
+	bool		held;
+	OvHome		home;
+	OvFailure	failure;
+	Revocation *jobs[BATCH_MAX];
+	int			njobs;
+	OvTrace		settled[BATCH_MAX];	/* without a request */
+	int			nsettled;
+} Round;
+
+static OvQuery due = {
+	"SELECT revocation_id, next_attempt_at FROM oauth_vault.revocation WHERE state = 'queued'"
+	" ORDER BY next_attempt_at LIMIT $1", "l"
+};
+static OvQuery load = {
+	"SELECT r.connection_id, r.tenant, r.user_id, r.connector_id, r.key_id, r.token_generation, r.hosts_digest,"
+	" r.metadata::text, r.access_token, r.refresh_token, r.attempts, r.outcome,"
+	" coalesce(r.residual_until, (SELECT c.expires_at FROM oauth_vault.connection c WHERE c.connection_id = r.connection_id))"
+	" FROM oauth_vault.revocation r WHERE r.revocation_id = $1 AND r.state = 'queued' FOR UPDATE OF r SKIP LOCKED", "l"
+};
+static OvQuery lease = {
+	"UPDATE oauth_vault.revocation SET attempts = attempts + 1, next_attempt_at = $2 WHERE revocation_id = $1", "lz"
+};
+static OvQuery again = {
+	"UPDATE oauth_vault.revocation SET next_attempt_at = $2, outcome = NULL WHERE revocation_id IN"
+	" (SELECT revocation_id FROM oauth_vault.revocation WHERE revocation_id = $1 AND state = 'queued'"
+	" FOR UPDATE SKIP LOCKED)", "lz"
+};
+/* outcome of a queued row: "state reason", settled but for its connection */
+static OvQuery settle = {
+	"UPDATE oauth_vault.revocation SET state = CASE WHEN $2 THEN $3 ELSE 'queued' END,"
+	" outcome = CASE WHEN $2 THEN $4 ELSE $3 || ' ' || $4 END,"
+	" settled_at = CASE WHEN $2 THEN $5 END, next_attempt_at = $6, residual_until = $7,"
+	" access_token = NULL, refresh_token = NULL WHERE revocation_id IN"
+	" (SELECT revocation_id FROM oauth_vault.revocation WHERE revocation_id = $1 AND state = 'queued'"
+	" FOR UPDATE SKIP LOCKED)", "lottzzz"
+};
+static OvQuery other_queued = {
+	"SELECT 1 FROM oauth_vault.revocation WHERE connection_id = $1 AND state = 'queued' AND revocation_id <> $2", "ul"
+};
+static OvQuery end_connection = {
+	"UPDATE oauth_vault.connection SET status = 'revoked', status_since = $2 WHERE connection_id = $1", "uz"
+};
+
+/* ---- settling ---- */
+
+/* The connection is revoked once nothing of it is queued; false: its row is locked. */
+static bool
+finish_connection(const unsigned char connection_id[16], int64 id, TimestampTz now)
+{
+	OvArgs		a = {0};
+	OvArgs		b = {0};
+	OvRow		row;
+
+	switch (ov_row_lock(connection_id, &row))
+	{
+		case OV_LOCK_GONE:
+			return true;
+		case OV_LOCK_THEIRS:
+			return false;
+		case OV_LOCK_OURS:
+			break;
+	}
+	if (strcmp(row.status, "revoking") != 0)
+		return true;
+	ov_arg_uuid(&a, connection_id);
+	ov_arg_int8(&a, id);
+	if (ov_run(&other_queued, OV_READ, &a) > 0)
+		return true;
+	ov_arg_uuid(&b, connection_id);
+	ov_arg_time(&b, now);
+	(void) ov_run(&end_connection, OV_WRITE, &b);
+	return true;
+}
+
+static void
+settle_row(int64 id, const unsigned char connection_id[16], const char *state, const char *outcome,
+		   TimestampTz residual_until, TimestampTz now)
+{
+	OvArgs		a = {0};
+	bool		finished = finish_connection(connection_id, id, now);
+	TimestampTz next = TimestampTzPlusMilliseconds(now, FINISH_MS);
+
+	ov_arg_int8(&a, id);
+	ov_arg(&a, BoolGetDatum(finished), false);
+	ov_arg_str(&a, state);
+	ov_arg_str(&a, outcome);
+	ov_arg_time(&a, now);
+	ov_arg_time(&a, next);
+	ov_arg_time(&a, strcmp(state, "confirmed") == 0 ? 0 : residual_until);
+	(void) ov_run(&settle, OV_WRITE, &a);
+	if (!finished)
+		ov_tick_at(OV_TICK_OUTBOX, next);
+}
+
+static char *
+keep(MemoryContext context, const char *s)
+{
+	return s ? MemoryContextStrdup(context, s) : NULL;
+}
+
+static OvTrace
+trace_of(const char *state, const char *outcome, const char *tenant, const char *user_id, const char *connector,
+		 const unsigned char *connection_id)
+{
+	return (OvTrace) {
+		.event = "revocation_settled", .outcome = strcmp(state, "failed") == 0 ? "failed" : "ok",
+		.tenant = tenant, .user_id = user_id, .connector = connector, .connection_id = connection_id,
+		.reason = psprintf("%s: %s", state, outcome)
+	};
+}
+
+/* ---- reading an answer, as it arrives ---- */
+
+static void
+read_revocation(OvJob *job, const OvHttpResponse *resp)
+{
+	Revocation *r = (Revocation *) job;
+
+	ov_revoke_response(job->arena, r->provider, resp, &r->tokens);
+	r->sent++;
+}
+
+/* ---- what is due ---- */
+
+typedef struct Record
+{
+	unsigned char connection_id[16];
+	unsigned char connector_id[16];
+	unsigned char hosts_digest[32];
+	char	   *tenant,
+			   *user_id,
+			   *metadata,
+			   *outcome;
+	int64		key_id,
+				generation;
+	const unsigned char *access,
+			   *refresh;
+	size_t		access_len,
+				refresh_len;
+	int			attempts;
+	TimestampTz residual_until;
+} Record;
+
+static bool
+load_record(int64 id, Record *rec)
+{
+	Datum		arg = Int64GetDatum(id);
+	const unsigned char *digest;
+	size_t		len;
+
+	if (ov_query(&load, OV_WRITE, &arg, NULL) == 0)
+		return false;
+	memset(rec, 0, sizeof(*rec));
+	memcpy(rec->connection_id, ov_uuid(0, 1), 16);
+	rec->tenant = ov_text(0, 2);
+	rec->user_id = ov_text(0, 3);
+	memcpy(rec->connector_id, ov_uuid(0, 4), 16);
+	rec->key_id = ov_int8(0, 5);
+	rec->generation = ov_int8(0, 6);
+	digest = ov_bytea(0, 7, &len);
+	if (len == 32)
+		memcpy(rec->hosts_digest, digest, 32);
+	rec->metadata = ov_text(0, 8);
+	rec->access = ov_bytea(0, 9, &rec->access_len);
+	rec->refresh = ov_bytea(0, 10, &rec->refresh_len);
+	rec->attempts = (int) ov_int8(0, 11);
+	rec->outcome = ov_text(0, 12);
+	rec->residual_until = ov_time(0, 13);
+	return true;
+}
+
+static bool
+add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *client, const OvUserKeys *keys,
+			OvPurpose purpose, OvFailure *f)
+{
+	bool		refresh = purpose == OV_PURPOSE_REFRESH_TOKEN;
+	OvArena    *arena = r->job.arena;
+	OvAad		aad = {.tenant = rec->tenant, .user_id = rec->user_id, .purpose = purpose, .key_id = rec->key_id,
+	.token_generation = rec->generation};
+	const char *token;
+	OvError		err = {0};
+	OvCode		code;
+
+	memcpy(aad.vault_id, s->home.vault_id, 16);
+	memcpy(aad.connector_id, rec->connector_id, 16);
+	memcpy(aad.connection_id, rec->connection_id, 16);
+	memcpy(aad.hosts_digest, rec->hosts_digest, 32);
+	if (!ov_open(arena, refresh ? keys->refresh : keys->access, &aad, refresh ? rec->refresh : rec->access,
+				 refresh ? rec->refresh_len : rec->access_len, &token, f))
+		return false;
+	if (token == NULL)
+		return true;
+	code = ov_revoke_request(arena, r->provider, client, refresh ? "refresh_token" : "access_token", token,
+							 &r->req[r->nreq], &err);
+	if (code == OV_OK)
+		r->nreq++;
+	else if (code != OV_E_NOTFOUND)
+		return ov_refuse(f, "OV022", err.message, NULL, NULL);
+	return true;
+}
+
+/* The requests for a row.  false: *f; none at all: unsupported. */
+static bool
+build(const Round *s, Revocation *r, const Record *rec, OvConnector *c, OvFailure *f)
+{
+	OvArena    *arena = r->job.arena;
+	OvClient	client = {0};
+	OvUserKeys *keys = ov_arena_alloc(arena, sizeof(OvUserKeys));
+	unsigned char digest[32];
+	OvError		err = {0};
+
+	if (ov_connector_provider(arena, c, rec->metadata, &r->provider, &err) != OV_OK)
+		return ov_refuse(f, "OV022", err.message, NULL, NULL);
+	if (!ov_provider_can_revoke(r->provider))
+		return true;
+	if (!ov_hosts_check(arena, c, rec->metadata, r->provider, digest, f))
+		return false;
+	if (memcmp(digest, rec->hosts_digest, 32) != 0)
+		return ov_refuse(f, "OV014", "the provider's hosts have changed: its tokens are not sent to others", NULL, NULL);
+	return ov_user_keys(s->home.vault_id, rec->tenant, rec->user_id, rec->key_id, keys, f) &&
+		ov_client(arena, s->home.vault_id, c, false, &client, f) &&
+		/* RFC 7009 section 2.1: revoking the refresh token should end the access tokens too */
+		add_request(s, r, rec, &client, keys, OV_PURPOSE_REFRESH_TOKEN, f) &&
+		add_request(s, r, rec, &client, keys, OV_PURPOSE_ACCESS_TOKEN, f);
+}
+
+static void
+settle_now(Round *s, int64 id, const Record *rec, const OvConnector *c, const char *state, const char *outcome)
+{
+	unsigned char *connection_id = MemoryContextAlloc(ov_round, 16);
+
+	settle_row(id, rec->connection_id, state, outcome, rec->residual_until, s->now);
+	memcpy(connection_id, rec->connection_id, 16);
+	s->settled[s->nsettled] = trace_of(state, outcome, keep(ov_round, rec->tenant), keep(ov_round, rec->user_id),
+									   c ? keep(ov_round, c->name) : NULL, connection_id);
+	s->settled[s->nsettled].reason = keep(ov_round, s->settled[s->nsettled].reason);
+	s->nsettled++;
+}
+
+/* Settled already, but for the connection, whose row was locked. */
+static void
+finish_settled(Round *s, int64 id, const Record *rec)
+{
+	char	   *space = strchr(rec->outcome, ' ');
+
+	if (space != NULL)
+		*space = '\0';
+	settle_row(id, rec->connection_id, rec->outcome, space ? space + 1 : "", rec->residual_until, s->now);
+}
+
+static TimestampTz
+next_attempt(int attempts, int64 retry_after, TimestampTz now)
+{
+	return ov_retry_at(OV_OUT_TRANSIENT, attempts * 2, retry_after, now);
+}
+
+static void
+start_row(Round *s, int64 id)
+{
+	Record		rec;
+	OvConnector *c;
+	Revocation *r;
+	OvArgs		a = {0};
+	OvFailure	f = {{0}};
+
+	if (!load_record(id, &rec))
+		return;
+	if (rec.outcome != NULL)
+	{
+		finish_settled(s, id, &rec);
+		return;
+	}
+	c = ov_connector_by_id(rec.connector_id);
+	if (c == NULL || (rec.access == NULL && rec.refresh == NULL))
+	{
+		settle_now(s, id, &rec, c, c ? "unsupported" : "failed", c ? "there was no token" : "the connector is gone");
+		return;
+	}
+	r = ov_job_new(OV_JOB_REVOKE, sizeof(Revocation), read_revocation);
+	s->jobs[s->njobs++] = r;
+	r->id = id;
+	memcpy(r->connection_id, rec.connection_id, 16);
+	r->tenant = keep(r->job.context, rec.tenant);
+	r->user_id = keep(r->job.context, rec.user_id);
+	r->connector = keep(r->job.context, c->name);
+	r->attempts = rec.attempts + 1;
+	r->residual_until = rec.residual_until;
+	ov_arg_int8(&a, id);
+	if (!build(s, r, &rec, c, &f))
+	{
+		s->njobs--;
+		ov_job_free(&r->job);
+		/* sealed: nothing is wrong with the row, and no attempt was made */
+		if (strcmp(f.sqlstate, "OV040") == 0)
+		{
+			ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, 10000));
+			(void) ov_run(&again, OV_WRITE, &a);
+		}
+		else if (rec.attempts + 1 >= MAX_ATTEMPTS)
+			settle_now(s, id, &rec, c, "failed", f.message);
+		else
+		{
+			ov_arg_time(&a, next_attempt(rec.attempts + 1, -1, s->now));
+			(void) ov_run(&lease, OV_WRITE, &a);
+		}
+		return;
+	}
+	if (r->nreq == 0)
+	{
+		s->njobs--;
+		ov_job_free(&r->job);
+		settle_now(s, id, &rec, c, "unsupported", "the provider has no revocation endpoint");
+		return;
+	}
+	ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, LEASE_MS + 2 * (int64) r->nreq * 1000));
+	(void) ov_run(&lease, OV_WRITE, &a);
+}
+
+static void
+start_work(void *arg)
+{
+	Round	   *s = arg;
+
+	if (!ov_home_or_refuse(&s->home, &s->failure) || !ov_engine_ready(&s->failure))
+	{
+		s->held = true;
+		return;
+	}
+	for (int i = 0; i < s->n; i++)
+		start_row(s, s->ids[i]);
+}
+
+static void
+postpone_work(void *arg)
+{
+	OvArgs		a = {0};
+
+	ov_arg_int8(&a, *(int64 *) arg);
+	ov_arg_time(&a, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10 * RESCAN_MS));
+	(void) ov_run(&again, OV_WRITE, &a);
+}
+
+/* Sends what these rows ask for; false: nothing may be sent, or nothing can be read. */
+static bool
+start_rows(int64 *ids, int n, TimestampTz now)
+{
+	Round	   *s = palloc0(sizeof(Round));
+	int			state;
+
+	s->now = now;
+	s->ids = ids;
+	s->n = n;
+	state = ov_transact("work off revocations", start_work, s);
+	if (state == 0)
+	{
+		for (int i = 0; i < s->nsettled; i++)
+			ov_trace(&s->settled[i]);
+		for (int i = 0; i < s->njobs; i++)
+			ov_job_send(&s->jobs[i]->job, &s->jobs[i]->req[0]);
+		return !s->held;
+	}
+	for (int i = 0; i < s->njobs; i++)
+		ov_job_free(&s->jobs[i]->job);
+	if (state == ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	/* One bad row must not hold up the others. */
+	if (n == 1)
+		return ov_transact("put off a revocation", postpone_work, ids) == 0;
+	for (int i = 0; i < n; i++)
+		if (!start_rows(&ids[i], 1, now))
+			return false;
+	return true;
+}
+
+typedef struct Due
+{
+	TimestampTz now;
+	int			max;
+	int64		ids[BATCH_MAX];
+	int			n;
+	TimestampTz next;			/* 0: none */
+} Due;
+
+static void
+find_due(void *arg)
+{
+	Due		   *d = arg;
+	Datum		max = Int64GetDatum(d->max + 1);
+	uint64		n = ov_query(&due, OV_READ, &max, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		TimestampTz at = ov_time(i, 2);
+
+		if (at > d->now || d->n == d->max)
+		{
+			d->next = Max(at, d->now);
+			break;
+		}
+		d->ids[d->n++] = ov_int8(i, 1);
+	}
+}
+
+void
+ov_outbox_tick(TimestampTz now)
+{
+	Due			d = {.now = now, .max = Min(BATCH_MAX, ov_jobs_room(true))};
+
+	ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, RESCAN_MS));
+	if (d.max == 0 || ov_transact("look for revocations", find_due, &d) != 0)
+		ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, FINISH_MS));
+	else if (d.n > 0 && !start_rows(d.ids, d.n, now))
+		ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, 5 * FINISH_MS));
+	else if (d.next != 0)
+		ov_tick_at(OV_TICK_OUTBOX, d.next);
+}
+
+/* ---- storing an answer ---- */
+
+static void
+store_work(void *arg)
+{
+	Revocation *r = arg;
+	TimestampTz now = GetCurrentTimestamp();
+	OvArgs		a = {0};
+
+	if (r->state != NULL)
+	{
+		settle_row(r->id, r->connection_id, r->state, r->outcome, r->residual_until, now);
+		return;
+	}
+	ov_arg_int8(&a, r->id);
+	ov_arg_time(&a, next_attempt(r->attempts, r->tokens.retry_after, now));
+	(void) ov_run(&again, OV_WRITE, &a);
+	ov_tick_at(OV_TICK_OUTBOX, next_attempt(r->attempts, r->tokens.retry_after, now));
+}
+
+/* What the answers so far mean; state NULL: to be tried again. */
+static void
+judge(Revocation *r)
+{
+	r->state = r->outcome = NULL;
+	switch (r->tokens.outcome)
+	{
+		case OV_OUT_OK:
+		case OV_OUT_DEAD:		/* it was gone before */
+			r->confirmed = true;
+			break;
+		case OV_OUT_UNSUPPORTED:
+			r->unsupported = true;
+			break;
+		case OV_OUT_TRANSIENT:
+		case OV_OUT_MALFORMED:
+		case OV_OUT_MISCONFIGURED:
+		case OV_OUT_DENIED:
+			if (r->attempts >= MAX_ATTEMPTS)
+			{
+				r->state = "failed";
+				r->outcome = r->tokens.error && r->tokens.error[0] ? r->tokens.error : r->tokens.reason;
+			}
+			return;
+	}
+	r->state = r->confirmed ? "confirmed" : "unsupported";
+	r->outcome = r->confirmed ? "revoked at the provider" : "the provider does not revoke this kind of token";
+}
+
+void
+ov_revocation_apply(OvJob *job)
+{
+	Revocation *r = (Revocation *) job;
+	OvTrace		t;
+
+	judge(r);
+	/* The refresh token has been dealt with: now the access token. */
+	if (r->state != NULL && strcmp(r->state, "failed") != 0 && r->sent < r->nreq)
+	{
+		job->failures = 0;
+		ov_job_send(job, &r->req[r->sent]);
+		return;
+	}
+	if (ov_transact("settle a revocation", store_work, r) != 0)
+	{
+		job->failures++;
+		return;
+	}
+	job->done = true;
+	if (r->state == NULL)
+		return;
+	t = trace_of(r->state, r->outcome, r->tenant, r->user_id, r->connector, r->connection_id);
+	ov_trace(&t);
+}

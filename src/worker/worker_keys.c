@@ -1,0 +1,374 @@
+/*
+ * worker_keys.c
+ *	  The network worker's keys: asked of the key worker, kept for a while.
+ *
+ * A bounded cache of people's subkeys and connector keys, by key row; cleansed
+ * on eviction, when the vault file's settings change, and at exit.
+ *
+ * Asking waits for the key worker, interruptibly and briefly, in the middle of
+ * a transaction that has sent nothing yet.  A job that has been sent holds its
+ * own copies in its arena, so that storing an answer asks nobody.  While the
+ * key worker does not answer, further questions fail at once for a moment: a
+ * batch of claims must not wait once for each.
+ */
+#include "worker/network.h"
+
+#include <openssl/crypto.h>
+
+#include "errors.h"
+
+#define CACHE_SIZE 512
+#define ASK_MS 3000
+#define DOWN_MS 500
+
+typedef struct Cached
+{
+	int64		key_id;			/* 0: free */
+	unsigned char vault_id[16];
+	unsigned char owner[32];	/* whose it is: tenant and user, or connector */
+	OvUserKeys	keys;			/* a connector's is in .access */
+	uint64		last_use;
+} Cached;
+
+static Cached cache[CACHE_SIZE];
+static uint64 uses;
+static uint32 generation;		/* of the settings the cache was filled under */
+static TimestampTz down_until;
+static unsigned char ask_buf[8192];
+static unsigned char reply_buf[OV_MESSAGE_MAX];
+
+static OvQuery wrapped_key = {
+	"SELECT wrapped FROM oauth_vault.vault_key WHERE key_id = $1", "l"
+};
+static OvQuery current_key = {
+	"SELECT key_id, wrapped FROM oauth_vault.vault_key WHERE kind = 'user' AND tenant = $1 AND user_id = $2"
+	" AND destroyed_at IS NULL ORDER BY version DESC LIMIT 1", "tt"
+};
+static OvQuery next_key_id = {
+	"SELECT nextval('oauth_vault.vault_key_id')", ""
+};
+static OvQuery insert_key = {
+	"INSERT INTO oauth_vault.vault_key (key_id, kind, tenant, user_id, platform_version, wrapped)"
+	" VALUES ($1, 'user', $2, $3, $4, $5)", "lttib"
+};
+
+void
+ov_keys_forget(void)
+{
+	OPENSSL_cleanse(cache, sizeof(cache));
+	OPENSSL_cleanse(reply_buf, sizeof(reply_buf));
+}
+
+static void
+owner_digest(const char *tenant, const char *user_id, const unsigned char *connector_id, unsigned char out[32])
+{
+	OvArena    *arena = ov_arena_new();
+	char	   *text = connector_id ? ov_arena_printf(arena, "c %s", ov_hex(arena, connector_id, 16)) :
+		ov_arena_printf(arena, "u %zu:%s %s", strlen(tenant), tenant, user_id);
+
+	ov_sha256(text, strlen(text), out);
+	ov_arena_free(arena);
+}
+
+/* The entry of this key, or NULL and in *vacant where it may go. */
+static Cached *
+look_up(const unsigned char vault_id[16], int64 key_id, const unsigned char owner[32], Cached **vacant)
+{
+	if (generation != ov_settings_generation())
+	{
+		OPENSSL_cleanse(cache, sizeof(cache));
+		generation = ov_settings_generation();
+	}
+	*vacant = &cache[0];
+	for (int i = 0; i < CACHE_SIZE; i++)
+	{
+		Cached	   *e = &cache[i];
+
+		if (e->key_id == key_id && memcmp(e->vault_id, vault_id, 16) == 0 && memcmp(e->owner, owner, 32) == 0)
+		{
+			e->last_use = ++uses;
+			return e;
+		}
+		if (e->last_use < (*vacant)->last_use)
+			*vacant = e;
+	}
+	return NULL;
+}
+
+static void
+remember(Cached *e, const unsigned char vault_id[16], int64 key_id, const unsigned char owner[32],
+		 const OvUserKeys *keys)
+{
+	OPENSSL_cleanse(e, sizeof(*e));
+	e->key_id = key_id;
+	memcpy(e->vault_id, vault_id, 16);
+	memcpy(e->owner, owner, 32);
+	e->keys = *keys;
+	e->last_use = ++uses;
+}
+
+static bool
+sealed(OvFailure *f, const char *reason)
+{
+	return ov_refuse(f, "OV040", "the vault is sealed: the key worker does not answer",
+					 ov_detail("reason", reason, NULL),
+					 "Try again; if it stays so, see the server log and \"oauth_vault.vault_file\".");
+}
+
+/* Sends m; the answer is in *reply until the next question. */
+static bool
+ask(OvOp op, OvMsg *m, OvMsg *reply, OvFailure *f)
+{
+	bool		ok;
+
+	if (down_until > GetCurrentTimestamp())
+	{
+		OPENSSL_cleanse(m->data, m->len);
+		return sealed(f, "the key worker does not answer");
+	}
+	ov_msg_init(reply, reply_buf, sizeof(reply_buf));
+	ok = ov_ask_quietly(OV_WORKER_KEY, op, m, reply, ASK_MS);
+	/* the wait may have swallowed a wake-up that was meant for the loop */
+	SetLatch(MyLatch);
+	if (ok)
+		return true;
+	{
+		char	   *state = ov_msg_str(reply, OV_TAG_SQLSTATE);
+		char	   *message = ov_msg_str(reply, OV_TAG_MESSAGE);
+
+		if (!ov_worker_alive(OV_WORKER_KEY, InvalidOid))
+			down_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DOWN_MS);
+		return ov_refuse(f, state ? state : "OV040", message ? message : "the key worker does not answer",
+						 ov_msg_str(reply, OV_TAG_DETAIL), ov_msg_str(reply, OV_TAG_HINT));
+	}
+}
+
+static bool
+take_key(const OvMsg *reply, OvTag tag, unsigned char out[OV_KEY_LEN])
+{
+	const void *data;
+	size_t		len;
+
+	if (!ov_msg_get(reply, tag, &data, &len) || len != OV_KEY_LEN)
+		return false;
+	memcpy(out, data, OV_KEY_LEN);
+	return true;
+}
+
+static void
+begin_question(OvMsg *m, const char *kind, const unsigned char vault_id[16], int64 key_id)
+{
+	ov_msg_init(m, ask_buf, sizeof(ask_buf));
+	ov_msg_put_str(m, OV_TAG_KIND, kind);
+	ov_msg_put(m, OV_TAG_VAULT_ID, vault_id, 16);
+	ov_msg_put_i64(m, OV_TAG_KEY_ID, key_id);
+}
+
+/* The two subkeys out of an answer, which is cleansed. */
+static bool
+take_user_keys(OvMsg *reply, OvUserKeys *keys, OvFailure *f)
+{
+	bool		ok = take_key(reply, OV_TAG_ACCESS_KEY, keys->access) &&
+		take_key(reply, OV_TAG_REFRESH_KEY, keys->refresh);
+
+	OPENSSL_cleanse(reply_buf, reply->len);
+	return ok || sealed(f, "the key worker released no key");
+}
+
+static bool
+open_user_keys(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 key_id,
+			   const unsigned char *wrapped, size_t len, OvUserKeys *keys, OvFailure *f)
+{
+	unsigned char owner[32];
+	Cached	   *vacant;
+	Cached	   *e;
+	OvMsg		m,
+				reply;
+
+	owner_digest(tenant, user_id, NULL, owner);
+	e = look_up(vault_id, key_id, owner, &vacant);
+	if (e != NULL)
+	{
+		*keys = e->keys;
+		return true;
+	}
+	begin_question(&m, OV_KIND_USER, vault_id, key_id);
+	ov_msg_put_str(&m, OV_TAG_TENANT, tenant);
+	ov_msg_put_str(&m, OV_TAG_USER, user_id);
+	ov_msg_put(&m, OV_TAG_WRAPPED, wrapped, len);
+	if (!ask(OV_OP_KEY_OPEN, &m, &reply, f) || !take_user_keys(&reply, keys, f))
+		return false;
+	remember(vacant, vault_id, key_id, owner, keys);
+	return true;
+}
+
+bool
+ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 key_id,
+			 OvUserKeys *keys, OvFailure *f)
+{
+	unsigned char owner[32];
+	Cached	   *vacant;
+	Cached	   *e;
+	Datum		arg = Int64GetDatum(key_id);
+	const unsigned char *wrapped;
+	size_t		len;
+
+	owner_digest(tenant, user_id, NULL, owner);
+	e = look_up(vault_id, key_id, owner, &vacant);
+	if (e != NULL)
+	{
+		*keys = e->keys;
+		return true;
+	}
+	if (ov_query(&wrapped_key, OV_READ, &arg, NULL) == 0)
+		return ov_refuse(f, "OV041", "the key of a record is missing", "{\"reason\":\"no such key row\"}", NULL);
+	wrapped = ov_bytea(0, 1, &len);
+	return open_user_keys(vault_id, tenant, user_id, key_id, wrapped, len, keys, f);
+}
+
+static bool
+make_user_key(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 *key_id,
+			  OvUserKeys *keys, OvFailure *f)
+{
+	OvMsg		m,
+				reply;
+	OvArgs		a = {0};
+	const void *wrapped;
+	size_t		len;
+
+	(void) ov_query(&next_key_id, OV_WRITE, NULL, NULL);
+	*key_id = ov_int8(0, 1);
+	begin_question(&m, OV_KIND_USER, vault_id, *key_id);
+	ov_msg_put_str(&m, OV_TAG_TENANT, tenant);
+	ov_msg_put_str(&m, OV_TAG_USER, user_id);
+	if (!ask(OV_OP_KEY_NEW, &m, &reply, f))
+		return false;
+	if (!ov_msg_get(&reply, OV_TAG_WRAPPED, &wrapped, &len))
+		return sealed(f, "the key worker made no key");
+	ov_arg_int8(&a, *key_id);
+	ov_arg_str(&a, tenant);
+	ov_arg_str(&a, user_id);
+	ov_arg(&a, Int32GetDatum((int32) ov_msg_get_i64(&reply, OV_TAG_VERSION, 0)), false);
+	ov_arg_bytes(&a, wrapped, len);
+	if (!take_user_keys(&reply, keys, f))
+		return false;
+	(void) ov_run(&insert_key, OV_WRITE, &a);
+	/* not cached: the row may yet be rolled back, and its number used no more */
+	return true;
+}
+
+bool
+ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 *key_id,
+					 OvUserKeys *keys, OvFailure *f)
+{
+	Datum		args[2];
+	const unsigned char *wrapped;
+	size_t		len;
+
+	args[0] = ov_text_datum(tenant);
+	args[1] = ov_text_datum(user_id);
+	if (ov_query(&current_key, OV_READ, args, NULL) == 0)
+		return make_user_key(vault_id, tenant, user_id, key_id, keys, f);
+	*key_id = ov_int8(0, 1);
+	wrapped = ov_bytea(0, 2, &len);
+	return open_user_keys(vault_id, tenant, user_id, *key_id, wrapped, len, keys, f);
+}
+
+bool
+ov_connector_key(const unsigned char vault_id[16], const OvConnector *c, unsigned char key[OV_KEY_LEN], OvFailure *f)
+{
+	unsigned char owner[32];
+	Cached	   *vacant;
+	Cached	   *e;
+	OvMsg		m,
+				reply;
+	OvUserKeys	keys = {0};
+
+	owner_digest(NULL, NULL, c->id, owner);
+	e = look_up(vault_id, c->key_id, owner, &vacant);
+	if (e != NULL)
+	{
+		memcpy(key, e->keys.access, OV_KEY_LEN);
+		return true;
+	}
+	begin_question(&m, OV_KIND_CONNECTOR, vault_id, c->key_id);
+	ov_msg_put(&m, OV_TAG_CONNECTOR_ID, c->id, 16);
+	ov_msg_put(&m, OV_TAG_WRAPPED, c->wrapped, c->wrapped_len);
+	if (!ask(OV_OP_KEY_OPEN, &m, &reply, f))
+		return false;
+	if (!take_key(&reply, OV_TAG_KEY, keys.access))
+		return sealed(f, "the key worker released no key");
+	OPENSSL_cleanse(reply_buf, reply.len);
+	memcpy(key, keys.access, OV_KEY_LEN);
+	remember(vacant, vault_id, c->key_id, owner, &keys);
+	OPENSSL_cleanse(&keys, sizeof(keys));
+	return true;
+}
+
+bool
+ov_open(OvArena *arena, const unsigned char key[OV_KEY_LEN], const OvAad *aad, const unsigned char *record,
+		size_t len, const char **plain, OvFailure *f)
+{
+	unsigned char *out;
+	size_t		outlen;
+	OvError		err = {0};
+
+	*plain = NULL;
+	if (record == NULL)
+		return true;
+	if (len >= OV_RECORD_OVERHEAD)
+	{
+		out = ov_arena_alloc(arena, len - OV_RECORD_OVERHEAD + 1);
+		if (!ov_arena_failed(arena) && ov_record_open(key, aad, record, len, out, &outlen, &err) == OV_OK &&
+			memchr(out, '\0', outlen) == NULL)
+		{
+			*plain = (const char *) out;
+			return true;
+		}
+	}
+	return ov_refuse(f, "OV041", psprintf("the %s could not be decrypted", ov_purpose_name(aad->purpose)),
+					 ov_detail("reason", err.message[0] ? err.message : "malformed record", NULL),
+					 "The record or its row was changed, or its key is another one; nothing has been marked broken.");
+}
+
+OvCode
+ov_seal(OvArena *arena, const unsigned char key[OV_KEY_LEN], const OvAad *aad, const char *plain,
+		const unsigned char **record, size_t *len)
+{
+	unsigned char *out;
+
+	*record = NULL;
+	*len = 0;
+	if (plain == NULL)
+		return OV_OK;
+	out = ov_arena_alloc(arena, strlen(plain) + OV_RECORD_OVERHEAD);
+	if (ov_arena_failed(arena))
+		return OV_E_NOMEM;
+	*record = out;
+	return ov_record_seal(key, aad, plain, strlen(plain), out, len, NULL);
+}
+
+bool
+ov_client(OvArena *arena, const unsigned char vault_id[16], const OvConnector *c, bool previous,
+		  OvClient *client, OvFailure *f)
+{
+	unsigned char key[OV_KEY_LEN];
+	OvAad		aad = {0};
+	bool		ok;
+
+	client->client_id = ov_arena_strdup(arena, c->client_id);
+	client->client_secret = NULL;
+	if ((previous ? c->previous_secret : c->secret) == NULL)
+		return true;
+	memcpy(aad.vault_id, vault_id, 16);
+	memcpy(aad.connector_id, c->id, 16);
+	aad.purpose = OV_PURPOSE_CLIENT_SECRET;
+	aad.key_id = c->key_id;
+	aad.token_generation = previous ? c->previous_generation : c->secret_generation;
+	if (!ov_connector_key(vault_id, c, key, f))
+		return false;
+	ok = ov_open(arena, key, &aad, previous ? c->previous_secret : c->secret,
+				 previous ? c->previous_len : c->secret_len, &client->client_secret, f);
+	OPENSSL_cleanse(key, sizeof(key));
+	return ok;
+}
