@@ -387,15 +387,29 @@ static OvCode
 check_params(Checker *c, const OvJson *params, const OvJson *rename, const char *const *standard)
 {
 	for (const OvJson *p = params != NULL ? params->child : NULL; p != NULL; p = p->next)
-		for (const char *const *s = standard; *s != NULL; s++)
+		for (const char *const *s = standard; s != NULL && *s != NULL; s++)
 			if (strcmp(ov_rule_text(rename, *s, *s), p->key) == 0)
 				return bad(c, p->key, "cannot be an extra parameter");
 	return OV_OK;
 }
 
-static OvCode
-check_request(Checker *c, const OvJson *section, const char *const *standard)
+/* What authentication puts among the parameters */
+static const char *const client_standard[] = {
+	"client_id", "client_secret", "client_assertion", "client_assertion_type", NULL
+};
+
+static bool
+auth_in_params(const char *auth)
 {
+	return strcmp(auth, "client") == 0 || strcmp(auth, "client_secret_post") == 0 ||
+		strcmp(auth, "client_id") == 0 || strcmp(auth, "private_key_jwt") == 0;
+}
+
+/* fallback: the section whose authentication this one inherits, or NULL */
+static OvCode
+check_request(Checker *c, const OvJson *section, const OvJson *fallback, const char *const *standard)
+{
+	const char *auth = ov_rule_text(section, "auth", ov_rule_text(fallback, "auth", "client"));
 	OvCode		code;
 
 	if (section == NULL)
@@ -405,6 +419,8 @@ check_request(Checker *c, const OvJson *section, const char *const *standard)
 		if (!good_name(h->key, "-"))
 			return bad(c, h->key, "is not a header name");
 	code = check_params(c, ov_json_get(section, "params"), ov_json_get(section, "rename"), standard);
+	if (code == OV_OK && auth_in_params(auth))
+		code = check_params(c, ov_json_get(section, "params"), ov_json_get(section, "rename"), client_standard);
 	return code;
 }
 
@@ -438,19 +454,9 @@ static const char *const authorization_standard[] = {
 	"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method", "nonce",
 	"login_hint", "request", "request_uri", NULL
 };
-static const char *const token_standard[] = {
-	"grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "client_assertion",
-	"client_assertion_type", NULL
-};
-static const char *const refresh_standard[] = {
-	"grant_type", "refresh_token", "client_id", "client_secret", "client_assertion", "client_assertion_type", NULL
-};
-static const char *const exchange_standard[] = {
-	"client_id", "client_secret", "client_assertion", "client_assertion_type", NULL
-};
-static const char *const revoke_standard[] = {
-	"token", "token_type_hint", "client_id", "client_secret", "client_assertion", "client_assertion_type", NULL
-};
+static const char *const token_standard[] = {"grant_type", "code", "redirect_uri", "code_verifier", NULL};
+static const char *const refresh_standard[] = {"grant_type", "refresh_token", NULL};
+static const char *const revoke_standard[] = {"token", "token_type_hint", NULL};
 
 static OvCode
 check_document(const OvJson *rules, OvError *err)
@@ -479,16 +485,16 @@ check_document(const OvJson *rules, OvError *err)
 	if (code == OV_OK)
 		code = check_capture(&c, ov_json_get(ov_json_get(rules, "callback"), "capture"), "callback");
 	if (code == OV_OK)
-		code = check_request(&c, ov_json_get(rules, "token"), token_standard);
+		code = check_request(&c, ov_json_get(rules, "token"), NULL, token_standard);
 	refresh_rules = ov_json_get(rules, "refresh");
 	exchange = strcmp(ov_rule_text(refresh_rules, "strategy", "standard"), "exchange") == 0;
 	if (code == OV_OK)
-		code = check_request(&c, refresh_rules, exchange ? exchange_standard : refresh_standard);
+		code = check_request(&c, refresh_rules, ov_json_get(rules, "token"), exchange ? NULL : refresh_standard);
 	revoke = ov_json_get(rules, "revocation");
 	if (code == OV_OK)
-		code = check_request(&c, ov_json_get(revoke, "refresh_token"), revoke_standard);
+		code = check_request(&c, ov_json_get(revoke, "refresh_token"), NULL, revoke_standard);
 	if (code == OV_OK)
-		code = check_request(&c, ov_json_get(revoke, "access_token"), revoke_standard);
+		code = check_request(&c, ov_json_get(revoke, "access_token"), NULL, revoke_standard);
 	if (code == OV_OK)
 		code = check_response(&c, ov_json_get(rules, "response"));
 	if (code == OV_OK)

@@ -74,6 +74,10 @@ language(void)
 	refuses("{" MINIMAL ",'authorization':{'rename':{'state':'x'}}}", "not part of the language");
 	refuses("{" MINIMAL ",'token':{'params':{'grant_type':'password'}}}", "grant_type");
 	refuses("{" MINIMAL ",'refresh':{'params':{'refresh_token':'x'}}}", "refresh_token");
+	refuses("{" MINIMAL ",'token':{'params':{'client_id':'x'}}}", "client_id");
+	refuses("{" MINIMAL ",'token':{'auth':'client_secret_post'},'refresh':{'params':{'client_secret':'x'}}}", "client_secret");
+	refuses("{" MINIMAL ",'revocation':{'access_token':{'params':{'token':'x'}}}}", "token");
+	ok(load("{" MINIMAL ",'token':{'auth':'none','params':{'client_id':'x'}}}", NULL, NULL) != NULL, "a client that is named otherwise");
 	ok(load("{" MINIMAL ",'refresh':{'strategy':'exchange','params':{'grant_type':'x'}}}", NULL, NULL) != NULL,
 	   "an exchange names its own grant");
 	ok(load("{" MINIMAL ",'token':{'rename':{'grant_type':''},'params':{'grant_type':'x'}}}", NULL, NULL) != NULL,
