@@ -27,6 +27,14 @@ SELECT authorization_url FROM oauth_vault.oauth_begin('mail', ARRAY['openid', 'e
 SELECT oauth_vault.oauth_set_my_limit('mail', NULL);
 SELECT authorization_url FROM oauth_vault.oauth_begin('mail', ARRAY['openid', 'profile']);
 SELECT authorization_url FROM oauth_vault.oauth_begin('mail', ARRAY['openid', 'drive']);
+-- what is allowed is asked for, and the defaults if nothing is named
+SELECT split_part(authorization_url, '?', 1) AS endpoint, substring(authorization_url FROM '[?&]scope=([^&]*)') AS scope,
+	authorization_url LIKE '%state=' || state || '%' AS same_state, authorization_url LIKE '%code_challenge_method=S256%' AS pkce,
+	expires_at > now() AND expires_at <= now() + interval '11 min' AS expires
+	FROM oauth_vault.oauth_begin('mail', ARRAY['openid', 'email']);
+SELECT substring(authorization_url FROM '[?&]scope=([^&]*)') AS scope FROM oauth_vault.oauth_begin('mail');
+SET ROLE regress_ov_admin;
+SELECT flows_pending FROM oauth_vault.oauth_status;
 RESET ROLE;
 SELECT * FROM public.policies;
 

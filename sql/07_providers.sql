@@ -42,6 +42,10 @@ SELECT t.* FROM (VALUES
 -- A host of nobody's list gets no secret, whoever says so in SQL
 SELECT oauth_vault.oauth_create_connector('own', 'regress_own', 'x', 'y', 'https://app.example/cb');
 SELECT count(*) FROM oauth_vault.oauth_connectors WHERE name = 'own';
+-- nor is it asked about itself
+SELECT t.* FROM pg_temp.try($$SELECT oauth_vault.oauth_discover('https://idp.example')$$) t;
+SELECT t.* FROM pg_temp.try($$SELECT oauth_vault.oauth_create_connector('own', 'oidc', 'x', 'y', 'https://app.example/cb',
+	issuer => 'https://idp.example')$$) t;
 
 SELECT oauth_vault.oauth_drop_provider('google');
 SELECT oauth_vault.oauth_drop_provider('google');
