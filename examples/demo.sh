@@ -7,13 +7,18 @@ set -euo pipefail
 : "${WORK:?run through make demo}" "${OV_TREE:?}"
 data=$WORK/demo vault=$WORK/demo.vault.json
 export PGHOST=$WORK/tmp PGPORT=5498 PGDATABASE=postgres PGUSER=postgres
+
+# A port that nobody listens on, nor on the next one (the server's control port)
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 idp_port=9443
+while taken "$idp_port" || taken $((idp_port + 1)); do idp_port=$((idp_port + 2)); done
 
 bold() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-# Print the SQL, then what came back; long values (tokens) are shortened.
+shorten() { sed -E 's/([A-Za-z0-9_~.][A-Za-z0-9_~.-]{11})[A-Za-z0-9_~.-]{28,}/\1.../g; s/^/    /'; }
+# Print the SQL, then what came back; long values (codes, tokens) are shortened.
 sql() {
-	printf '\n%s\n' "$1" | sed "s/'eyJ[^']*'/'<assertion>'/g; s/^/    /"
-	psql -X -q -v ON_ERROR_STOP=1 -c "$1" | sed -E 's/([A-Za-z0-9_~.-]{20})[A-Za-z0-9_~.-]{12,}/\1.../g; s/^/    /'
+	printf '\n%s\n' "$1" | sed "s/'eyJ[^']*'/<assertion>/g" | shorten
+	psql -X -q -v ON_ERROR_STOP=1 -c "$1" | shorten
 }
 value() { psql -XAtq -v ON_ERROR_STOP=1 -c "$1"; }
 assertion() { oauth-vault-keyring sign --file "$vault" --user ada --actor demo-agent; }
