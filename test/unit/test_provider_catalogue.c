@@ -287,6 +287,8 @@ shopify(void)
 	is_str(out.subject, "some-shop.myshopify.com", "shopify: the shop is who this is");
 	is_int(answer(p, true, 400, "{'error':'invalid_grant'}"), OV_OUT_DEAD, "shopify: dead");
 	is_int(answer(p, true, 423, "{'errors':'locked'}"), OV_OUT_TRANSIENT, "shopify: a locked shop");
+	is_int(answer(p, true, 401, "{'error':'invalid_client'}"), OV_OUT_MISCONFIGURED, "shopify: a wrong secret");
+	is_int(answer(p, true, 401, "{'errors':'unknown'}"), OV_OUT_MALFORMED, "shopify: one shop's 401 does not stop the others");
 	is_int(revoked(p, 200, "{}"), OV_OUT_OK, "shopify: revoked");
 	is_int(revoked(p, 401, "{'errors':'[API] Invalid API key or access token'}"), OV_OUT_OK, "shopify: not installed any more");
 	is_str(hosts(p), "some-shop.myshopify.com", "shopify: one host");
