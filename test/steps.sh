@@ -82,6 +82,7 @@ regress() {
 # The logs of a failed test say more than its TAP, and go away with $WORK.
 tap() {
 	local name log
+	mkdir -p "$WORK/tmp/tap"
 	PG_REGRESS="$pgxs/../../src/test/regress/pg_regress" \
 		PERL5LIB="$pgxs/../../src/test/perl:$tree/test/lib" \
 		TESTDATADIR="$WORK/tmp/tap" TESTLOGDIR="$WORK/tmp/log" TESTDIR="$WORK/tmp/tap" \
@@ -89,7 +90,8 @@ tap() {
 		prove --timer --state=save --statefile="$WORK/tmp/prove" "$@" && return
 	prove --dry --state=failed --statefile="$WORK/tmp/prove" | sort -u | while read -r name; do
 		name=$(basename "$name" .pl)
-		for log in "$WORK/tmp/log/regress_log_$name" "$WORK/tmp/log/$name"_*.log; do
+		# PostgreSQL 15 has them below TESTDIR
+		for log in "$WORK"/tmp/{,tap/tmp_check/}log/{regress_log_"$name","$name"_*.log}; do
 			[ ! -e "$log" ] || tail -v -n 40 "$log"
 		done
 	done
