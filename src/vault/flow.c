@@ -100,6 +100,7 @@ begin(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	ov_msg_put_str(m, OV_TAG_LOGIN_HINT, hint);
 	ov_msg_put_str(m, OV_TAG_RETURN_TO, return_to);
 	ov_msg_put_str(m, OV_TAG_PARAMS, params);
+	event->event = NULL;		/* from here on the worker keeps the trail */
 	m = ov_send(OV_WORKER_NETWORK, OV_OP_BEGIN);
 	values[0] = ov_text_datum(ov_msg_str(m, OV_TAG_URL));
 	values[1] = ov_text_datum(ov_msg_str(m, OV_TAG_STATE));
