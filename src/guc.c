@@ -3,13 +3,15 @@
  *	  Definitions of the settings; see guc.h.
  *
  * Defined whether or not the library is preloaded, so that ALTER ROLE ... SET
- * restores and pg_upgrade find them.  Sizes of shared memory are PGC_POSTMASTER.
+ * restores and pg_upgrade find them.  Sizes of shared memory are PGC_POSTMASTER;
+ * a library that is loaded later, and so has no shared memory, cannot say that.
  */
 #include "postgres.h"
 
 #include <limits.h>
 
 #include "guc.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 char	   *ov_guc_vault_file;
@@ -43,6 +45,8 @@ define_int(const char *name, const char *what, int *variable, int boot, int min,
 void
 ov_guc_define(void)
 {
+	GucContext	at_start = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
+
 	DefineCustomStringVariable("oauth_vault.vault_file",
 							   "Path of the vault file, outside the data directory.", NULL,
 							   &ov_guc_vault_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
@@ -70,12 +74,12 @@ ov_guc_define(void)
 							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("oauth_vault.allow_insecure_loopback",
 							 "Permit plain http to loopback addresses, for tests.", NULL,
-							 &ov_guc_allow_insecure_loopback, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							 &ov_guc_allow_insecure_loopback, false, at_start, 0, NULL, NULL, NULL);
 	define_int("oauth_vault.request_slots", "Requests to workers at a time.",
-			   &ov_guc_request_slots, 128, 8, 4096, PGC_POSTMASTER, 0);
+			   &ov_guc_request_slots, 128, 8, 4096, at_start, 0);
 	define_int("oauth_vault.max_databases", "Databases that use the extension.",
-			   &ov_guc_max_databases, 16, 1, 1024, PGC_POSTMASTER, 0);
+			   &ov_guc_max_databases, 16, 1, 1024, at_start, 0);
 	define_int("oauth_vault.audit_ring_size", "Shared memory for audit rows under way, per database.",
-			   &ov_guc_audit_ring_size, 256, 64, 65536, PGC_POSTMASTER, GUC_UNIT_KB);
+			   &ov_guc_audit_ring_size, 256, 64, 65536, at_start, GUC_UNIT_KB);
 	MarkGUCPrefixReserved("oauth_vault");
 }
