@@ -152,12 +152,20 @@ ended(const OvConnection *c, const char *reason)
 
 /* The token is past its life and must not be renewed now: why? */
 static void
-check_renewable(const OvConnection *c)
+check_renewable(OvCall *call, const OvConnection *c)
 {
 	if (c->held)
+	{
+		unsigned char subkey[OV_KEY_LEN];
+
+		/* A vault file that is of another vault altogether is the better reason. */
+		if (c->wrapped != NULL)
+			ov_access_subkey(call->person, c->vault_id, c->key_id, c->wrapped, c->wrapped_len, subkey);
+		OPENSSL_cleanse(subkey, sizeof(subkey));
 		ov_raise(ERRCODE_OV_VAULT_HELD, "this copy of the database has not been claimed",
 				 ov_detail("reason", c->held_why, NULL),
 				 "Nothing is sent to providers from a copy: use the original, or have an administrator call oauth_claim.");
+	}
 	if (strcmp(c->connector_status, "active") != 0)
 		ov_raise(ERRCODE_OV_CONNECTOR_MISCONFIGURED, "the connector is out of service",
 				 ov_detail("reason", c->connector_reason ? c->connector_reason : c->connector_status, NULL),
@@ -179,7 +187,7 @@ with_live_token(OvCall *call, OvConnection *c, const Want *want)
 		if (life == LIFE_LONG)
 			return c;
 		if (life == LIFE_OVER)
-			check_renewable(c);
+			check_renewable(call, c);
 		else if (c->held || strcmp(c->connector_status, "active") != 0)
 			return c;			/* alive, and nothing may be sent */
 		else if (!c->can_refresh && want->has_min_ttl)
