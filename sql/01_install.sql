@@ -16,7 +16,9 @@ CREATE VIEW public.members AS
 		pg_describe_object(d.classid, d.objid, 0) AS object
 	FROM pg_depend d
 	WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'oauth_vault');
-SELECT catalogue, count(*) > 0 AS some FROM public.members GROUP BY 1 ORDER BY catalogue::text;
+-- (to newer servers row types are members too)
+SELECT catalogue, count(*) > 0 AS some FROM public.members
+	WHERE catalogue <> 'pg_type'::regclass GROUP BY 1 ORDER BY catalogue::text;
 
 -- Every object says what it is for
 SELECT object FROM public.members m

@@ -35,6 +35,7 @@ need libcurl4-openssl-dev "/usr/include/$(uname -m)-linux-gnu/curl/curl.h"
 need "postgresql-$pgversion" "/usr/lib/postgresql/$pgversion/bin/postgres"
 need "postgresql-server-dev-$pgversion" "/usr/lib/postgresql/$pgversion/lib/pgxs/src/makefiles/pgxs.mk"
 need libipc-run-perl /usr/share/perl5/IPC/Run.pm
+need python3 /usr/bin/python3
 need libio-socket-ssl-perl /usr/share/perl5/IO/Socket/SSL.pm
 command -v npm >/dev/null || missing+=(npm)
 command -v node >/dev/null || missing+=(nodejs)

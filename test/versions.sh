@@ -44,7 +44,7 @@ unpack() {
 	(umask 077 && apt-config dump 2>/dev/null | grep -E '^Acquire::https?::Proxy' >"$work/apt.conf" || true)
 	setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc -- \
 		mmdebstrap --mode=root --variant=essential \
-		--include="postgresql-$version,libpq-dev,libcurl4-openssl-dev,libssl-dev,gcc,libc6-dev,make,libipc-run-perl,libio-socket-ssl-perl,nodejs,openssl,ca-certificates" \
+		--include="postgresql-$version,libpq-dev,libcurl4-openssl-dev,libssl-dev,gcc,libc6-dev,make,libipc-run-perl,libio-socket-ssl-perl,python3,nodejs,openssl,ca-certificates" \
 		--aptopt="$work/apt.conf" \
 		--aptopt='APT::Install-Recommends "false"' \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
