@@ -166,6 +166,12 @@ chmod 0600, $path;
 my ($shown) = PostgreSQL::Test::Utils::run_command([ 'oauth-vault-keyring', 'show', '--file', $path ]);
 like($shown, qr/"active_version":2/, "the manual's vault file is valid");
 
+# ---- files ----
+
+my %file = map { m{([^/]+)$} => 1 } glob("$tree/src/*.* $tree/src/*/*.* $tree/providers/*");
+is_deeply([ grep { !$file{$_} } slurp_file("$tree/doc/architecture.md") =~ /`(?:\w+\/)*(\w+\.(?:c|h|pl|sql|json))`/g ], [],
+	'architecture.md names no file that is not there');
+
 # ---- links ----
 
 foreach my $file ('README.md', 'doc/manual.md', 'doc/operating.md', 'doc/architecture.md')
