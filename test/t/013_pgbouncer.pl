@@ -26,7 +26,7 @@ postgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres
 listen_addr =
 unix_socket_dir = $dir
 listen_port = $port
-auth_type = any
+auth_type = trust
 auth_file = $dir/users.txt
 pool_mode = transaction
 default_pool_size = 1
