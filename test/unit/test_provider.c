@@ -433,6 +433,7 @@ signed_callback(void)
 	is_int(capture(p, "hushh", ov_arena_printf(arena, "hmac=%s&%s", hmac, query), &captured), OV_E_AUTH, "under another secret");
 	is_int(capture(p, "hush", ov_arena_printf(arena, "hmac=%s&%s&x=y", hmac, query), &captured), OV_E_AUTH, "with more than was signed");
 	is_int(capture(p, "hush", ov_arena_printf(arena, "hmac=%s&%s", "700e2dad", query), &captured), OV_E_AUTH, "a short signature");
+	is_int(capture(p, "hush", ov_arena_printf(arena, "hmac=%.63s0&%s", hmac, query), &captured), OV_E_AUTH, "a signature that ends otherwise");
 	is_int(capture(p, "hush", query, &captured), OV_E_AUTH, "no signature");
 	is_int(capture(p, "hush", ov_arena_printf(arena, "hmac=%s&hmac=%s&%s", hmac, hmac, query), &captured), OV_E_AUTH, "two signatures");
 	is_int(capture(p, NULL, ov_arena_printf(arena, "hmac=%s&%s", hmac, query), &captured), OV_E_AUTH, "no secret");
@@ -482,6 +483,14 @@ credential(void)
 		};
 
 		is_int(ov_api_credential(arena, load(moving, NULL, bases[i]), "t", NULL, &out, &err), OV_E_DENIED, "not to %s", bases[i]);
+	}
+	for (int i = 0; i < 3; i++)
+	{
+		static const char *const wild[] = {"*", "*.", "*example"};
+
+		is_int(ov_api_credential(arena, load(ov_arena_printf(arena, "{" MINIMAL ",'variables':{'base':{'pattern':'.*','source':['response']}},"
+															 "'api':{'base':'{base}','hosts':['%s']}}", wild[i]), NULL, "{'base':'https://evil.example'}"),
+								 "t", NULL, &out, &err), OV_E_DENIED, "%s is no domain", wild[i]);
 	}
 }
 

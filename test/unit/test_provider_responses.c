@@ -361,6 +361,8 @@ expiries(void)
 	is_int(out.expires_at, NOW + 315576000, "at most ten years");
 	(void) members("", "'expires_in':900000000000000000");
 	is_int(out.expires_at, NOW + 315576000, "also for what is absurd");
+	(void) members("", "'expires_in':9223372036854775799");
+	is_int(out.expires_at, NOW + 315576000, "and for what would overflow");
 
 	(void) members(chain, "'expires_at':'2027-01-15T09:00:00Z','exp':1800000001");
 	is_int(out.expires_at, NOW + 3600, "a timestamp; the first rule wins");
