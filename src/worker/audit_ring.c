@@ -106,6 +106,8 @@ ov_audit_append(const OvMsg *row)
 	{
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), FULL_WAIT_MS))
 			unavailable("queue full");
+		if (!ov_worker_alive(OV_WORKER_AUDIT, MyDatabaseId))
+			ov_launcher_poke();
 		(void) ConditionVariableTimedSleep(&db->moved, 100, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

@@ -45,12 +45,19 @@ static void
 record_presence(OvPresence presence)
 {
 	OvDatabase *db;
+	bool		news = false;
 
 	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
 	db = ov_database_entry(MyDatabaseId, presence == OV_EXT_PRESENT);
 	if (db != NULL)
+	{
+		news = db->presence != presence;
 		db->presence = presence;
+	}
 	LWLockRelease(ov_shared->lock);
+	/* the launcher has started one worker to find out, and owes the others */
+	if (news)
+		ov_worker_wake(OV_WORKER_LAUNCHER, InvalidOid);
 }
 
 bool
