@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check provider files: python3 providers/check.py [FILE...]
+"""Check provider files and README.md's examples: python3 providers/check.py [FILE...]
 
 Against schema.json, strictly, each overlay merged in turn; then what a schema
 cannot say: placeholders, and that no variable can lead a secret to a host that
@@ -171,15 +171,15 @@ def semantic_errors(document):
             continue
         if not re.search(r'\.[a-z0-9-]+\.[a-z]+(:\d+)?$', follows) and not closed(variables[name]['pattern']):
             yield f'variables.{name} could name any host: its pattern must end in a literal domain'
+    for section in (document, document.get('refresh', {})):
+        if any(e.get('outcome') == 'ok' for e in section.get('response', {}).get('errors', [])):
+            yield 'response.errors: an error cannot be a success'
     scopes = [scope['name'] for scope in document.get('scopes', [])]
     if len(scopes) != len(set(scopes)):
         yield 'scopes: a name stands twice'
 
 
-def check(schema, path):
-    if path.stat().st_size > LIMIT:
-        yield f'over {LIMIT} bytes'
-    document = load(path)
+def check(schema, document):
     documents = [('', document)]
     for selector, values in document.get('overlays', {}).items():
         if selector not in document.get('variables', {}):
@@ -188,23 +188,39 @@ def check(schema, path):
     for what, merged in documents:
         for error in [*schema.errors(merged), *semantic_errors(merged)]:
             yield error + what
+
+
+def check_file(schema, path):
+    if path.stat().st_size > LIMIT:
+        yield f'over {LIMIT} bytes'
+    document = load(path)
+    yield from check(schema, document)
     if 'basis' not in document:
         yield 'has no "basis"'
 
 
+def check_examples(schema, path):
+    """The JSON documents that a text shows, each a merge patch over the least document"""
+    for text in re.findall(r'^```json\n(.*?)^```', path.read_text(encoding='utf-8'), re.M | re.S):
+        document = merge({'schema': 1, 'display_name': 'example'}, json.loads(text, object_pairs_hook=unique))
+        for error in check(schema, document):
+            yield f'{error} in an example that begins with {text.splitlines()[1].strip()}'
+
+
 def main(arguments):
     schema = Schema(load(HERE / 'schema.json'))
-    paths = [pathlib.Path(a) for a in arguments] or sorted(p for p in HERE.glob('*.json') if p.name != 'schema.json')
+    paths = [pathlib.Path(a) for a in arguments] or sorted(
+        p for p in [*HERE.glob('*.json'), HERE / 'README.md'] if p.name != 'schema.json')
     bad = 0
     for path in paths:
         try:
-            errors = list(check(schema, path))
+            errors = list((check_examples if path.suffix == '.md' else check_file)(schema, path))
         except ValueError as error:
             errors = [str(error)]
         for error in errors:
             print(f'{path.name}: {error}', file=sys.stderr)
         bad += bool(errors)
-    print(f'{len(paths)} provider files, {bad} with errors')
+    print(f'{len(paths)} files, {bad} with errors')
     return 1 if bad else 0
 
 

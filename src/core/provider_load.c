@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MAX_OVERLAYS 32
+
 /* ---- the language ---- */
 
 typedef enum Kind
@@ -424,10 +426,10 @@ check_request(Checker *c, const OvJson *section, const OvJson *fallback, const c
 	return code;
 }
 
+/* tokens: are these the answers that bring tokens?  No error can be a success there. */
 static OvCode
-check_response(Checker *c, const OvJson *r)
+check_response(Checker *c, const OvJson *r, bool tokens)
 {
-	OvCode		code;
 	static const char *const lists[] = {"expiry", "refresh_expiry"};
 
 	if (r == NULL)
@@ -444,10 +446,13 @@ check_response(Checker *c, const OvJson *r)
 				return bad(c, lists[i], "has an entry without what its kind needs, or with what it does not");
 		}
 	for (const OvJson *e = ov_json_get(r, "errors") != NULL ? ov_json_get(r, "errors")->child : NULL; e != NULL; e = e->next)
+	{
 		if ((ov_json_get(e, "value") != NULL || ov_json_get(e, "pattern") != NULL) && ov_json_get(e, "pointer") == NULL)
 			return bad(c, "errors", "has an entry that compares nothing");
-	code = check_capture(c, ov_json_get(r, "capture"), "response");
-	return code;
+		if (tokens && strcmp(ov_json_get_string(e, "outcome"), "ok") == 0)
+			return bad(c, "errors", "has an entry that makes an error a success");
+	}
+	return check_capture(c, ov_json_get(r, "capture"), "response");
 }
 
 static const char *const authorization_standard[] = {
@@ -496,11 +501,11 @@ check_document(const OvJson *rules, OvError *err)
 	if (code == OV_OK)
 		code = check_request(&c, ov_json_get(revoke, "access_token"), NULL, revoke_standard);
 	if (code == OV_OK)
-		code = check_response(&c, ov_json_get(rules, "response"));
+		code = check_response(&c, ov_json_get(rules, "response"), true);
 	if (code == OV_OK)
-		code = check_response(&c, ov_json_get(refresh_rules, "response"));
+		code = check_response(&c, ov_json_get(refresh_rules, "response"), true);
 	if (code == OV_OK)
-		code = check_response(&c, revoke);
+		code = check_response(&c, revoke, false);
 	return code;
 }
 
@@ -558,6 +563,7 @@ apply_overlays(OvArena *arena, OvProvider *p, const OvJson *given, OvError *err)
 	const OvJson *base = p->rules;
 	const OvJson *all = ov_json_get(base, "overlays");
 	const OvJson *result = base;
+	int			n = 0;
 	OvCode		code;
 
 	for (const OvJson *selector = all != NULL ? all->child : NULL; selector != NULL; selector = selector->next)
@@ -566,6 +572,9 @@ apply_overlays(OvArena *arena, OvProvider *p, const OvJson *given, OvError *err)
 
 		for (const OvJson *o = selector->child; o != NULL; o = o->next)
 		{
+			/* each costs a check of the whole document */
+			if (++n > MAX_OVERLAYS)
+				return ov_fail(err, OV_E_LIMIT, "invalid provider rules: over %d overlays", MAX_OVERLAYS);
 			if ((code = check_document(ov_json_merge_patch(arena, base, o), err)) != OV_OK)
 				return code;
 			if (v->value != NULL && strcmp(v->value, o->key) == 0)

@@ -58,6 +58,9 @@ language(void)
 	refuses("{" MINIMAL ",'response':{'expiry':[{'kind':'never','field':'/x'}]}}", "kind");
 	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'dead','value':['x']}]}}", "compares nothing");
 	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'dead','pointer':'/x','pattern':'('}]}}", "pattern");
+	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'ok','status':[400]}]}}", "a success");
+	refuses("{" MINIMAL ",'refresh':{'response':{'errors':[{'outcome':'ok','status':[400]}]}}}", "a success");
+	ok(load("{" MINIMAL ",'revocation':{'errors':[{'outcome':'ok','status':[400]}]}}", NULL, NULL) != NULL, "what is gone already is revoked");
 	refuses("{" MINIMAL ",'response':{'success':{'pointer':'/ok'}}}", "\"equals\"");
 	refuses("{" MINIMAL ",'response':{'capture':{'client_secret':'/x'}}}", "client_secret");
 	refuses("{" MINIMAL ",'subject':'{client_id}'}", "client_id");
@@ -212,6 +215,16 @@ overlays(void)
 	p = load(rules, NULL, "{'environment':'test','h':'x'}");
 	is_str(ov_variable(p, "h")->value, "x", "which a given value beats");
 	is_int(try_load(rules, NULL, "{'environment':'moon'}", &p), OV_E_DENIED, "an unknown environment");
+	{
+		OvStr		many;
+
+		ov_str_init(&many, arena);
+		ov_str_puts(&many, "{" MINIMAL ",'variables':{'n':{'pattern':'[0-9]+'}},'overlays':{'n':{");
+		for (int i = 0; i < 33; i++)
+			ov_str_printf(&many, "%s'%d':{}", i > 0 ? "," : "", i);
+		ov_str_puts(&many, "}}}");
+		is_int(try_load(many.data, NULL, NULL, &p), OV_E_LIMIT, "33 overlays");
+	}
 	refuses("{" MINIMAL ",'overlays':{'e':{'x':{}}}}", "not a variable");
 	refuses("{" MINIMAL ",'variables':{'e':{'pattern':'x'}},'overlays':{'e':{'y':{}}}}", "form");
 	refuses("{" MINIMAL ",'variables':{'e':{'pattern':'x'}},'overlays':{'e':{'x':{'bogus':1}}}}", "\"bogus\" is not part");
@@ -494,6 +507,36 @@ credential(void)
 	}
 }
 
+/* The documents that providers/README.md shows */
+static void
+examples(void)
+{
+	FILE	   *f = fopen(ov_arena_printf(arena, "%s/providers/README.md", getenv("OV_TREE")), "r");
+	char	   *text = ov_arena_alloc(arena, 65536);
+	char	   *block = text;
+	int			n = 0;
+
+	if (f == NULL || fread(text, 1, 65535, f) == 0)
+		exit(1);
+	fclose(f);
+	while ((block = strstr(block, "```json\n")) != NULL)
+	{
+		const OvJson *rules;
+		const OvProvider *p;
+		size_t		len;
+
+		block += strlen("```json\n");
+		len = (size_t) (strstr(block, "\n```") - block);
+		memset(&err, 0, sizeof(err));
+		ok(ov_json_parse(arena, block, len, &rules, &err) == OV_OK &&
+		   ov_provider_load(arena, ov_json_merge_patch(arena, json("{" MINIMAL "}"), rules), NULL, NULL, &p, &err) == OV_OK,
+		   "example %d is in the language", ++n);
+		if (err.code != OV_OK)
+			diag("%s", err.message);
+	}
+	ok(n >= 4, "there are examples");
+}
+
 int
 main(void)
 {
@@ -510,6 +553,7 @@ main(void)
 	signed_callback();
 	retries();
 	credential();
+	examples();
 	ov_arena_free(arena);
 	return done_testing();
 }
