@@ -419,11 +419,24 @@ identify_and_cleanse(FunctionCallInfo fcinfo, char *token, bool session)
 	OPENSSL_cleanse(token, strlen(token));
 }
 
+/*
+ * A security-restricted operation runs somebody's index expression or view
+ * inside another's maintenance command: it must not decide who that is.
+ */
+static void
+may_bind(void)
+{
+	need_preload();
+	if (InSecurityRestrictedOperation() || IsInParallelMode())
+		ov_raise(ERRCODE_INSUFFICIENT_PRIVILEGE,
+				 "an identity cannot be bound inside a security-restricted or parallel operation", NULL, NULL);
+}
+
 Datum
 ov_identify(PG_FUNCTION_ARGS)
 {
+	may_bind();
 	unbind();
-	need_preload();
 	if (PG_ARGISNULL(1))
 		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"session\" must not be null", NULL, NULL);
 	identify_and_cleanse(fcinfo, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_BOOL(1));
@@ -443,8 +456,8 @@ ov_identify_request(PG_FUNCTION_ARGS)
 	const char *value = NULL;
 	char	   *token = NULL;
 
+	may_bind();
 	unbind();
-	need_preload();
 	arena = ov_arena_new();
 	if (headers != NULL && ov_json_parse(arena, headers, strlen(headers), &json, NULL) == OV_OK)
 		value = ov_json_get_string(json, "authorization");
