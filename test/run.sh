@@ -25,6 +25,7 @@ say() { printf '== %s\n' "$*"; }
 #
 missing=()
 need() { [ -e "$2" ] || missing+=("$1"); }
+need procps /usr/bin/ps
 need gcc /usr/bin/gcc
 need make /usr/bin/make
 need openssl /usr/bin/openssl
