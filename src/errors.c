@@ -6,9 +6,11 @@
 
 #include <stdarg.h>
 
+#include "catalog/pg_type.h"
+#include "core/json.h"
 #include "lib/stringinfo.h"
+#include "utils/datetime.h"
 #include "utils/json.h"
-
 
 void
 ov_raise(int sqlstate, const char *message, const char *detail, const char *hint)
@@ -45,6 +47,22 @@ ov_raise_answer(const OvMsg *answer)
 			 ov_msg_str(answer, OV_TAG_DETAIL), ov_msg_str(answer, OV_TAG_HINT));
 }
 
+/* Text of a provider's or a caller's may begin like JSON: only what is, passes. */
+static bool
+is_json(const char *value)
+{
+	OvArena    *arena;
+	const OvJson *json;
+	bool		ok;
+
+	if (value[0] != '[' && value[0] != '{')
+		return false;
+	arena = ov_arena_new();
+	ok = ov_json_parse(arena, value, strlen(value), &json, NULL) == OV_OK;
+	ov_arena_free(arena);
+	return ok;
+}
+
 char *
 ov_detail(const char *key, const char *value,...)
 {
@@ -62,8 +80,7 @@ ov_detail(const char *key, const char *value,...)
 				appendStringInfoChar(&s, ',');
 			escape_json(&s, key);
 			appendStringInfoChar(&s, ':');
-			/* arrays and objects are passed through as they are */
-			if (value[0] == '[' || value[0] == '{')
+			if (is_json(value))
 				appendStringInfoString(&s, value);
 			else
 				escape_json(&s, value);
@@ -75,4 +92,13 @@ ov_detail(const char *key, const char *value,...)
 	va_end(args);
 	appendStringInfoChar(&s, '}');
 	return s.data;
+}
+
+char *
+ov_time_text(TimestampTz t)
+{
+	char		buf[MAXDATELEN + 1];
+
+	/* RFC 3339: what every language's JSON reader makes a date of */
+	return t == 0 ? NULL : pstrdup(JsonEncodeDateTime(buf, TimestampTzGetDatum(t), TIMESTAMPTZOID, NULL));
 }

@@ -30,9 +30,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/guc.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -446,15 +444,6 @@ ov_array_json(char **items, int n)
 	result = pstrdup(s.data);
 	ov_arena_free(arena);
 	return result;
-}
-
-char *
-ov_time_text(TimestampTz t)
-{
-	char		buf[MAXDATELEN + 1];
-
-	/* RFC 3339: what every language's JSON reader makes a date of */
-	return t == 0 ? NULL : pstrdup(JsonEncodeDateTime(buf, TimestampTzGetDatum(t), TIMESTAMPTZOID, NULL));
 }
 
 /* ---- exchanges with workers ---- */

@@ -7,17 +7,18 @@
  *
  *	OV001 identity_required			reason
  *	OV002 identity_invalid			reason
- *	OV010 reauthorization_required	reason, since [, expires_at] [, provider_error]
+ *	OV010 reauthorization_required	reason, since [, connector, expires_at, provider_error]
  *	OV011 insufficient_scope		missing_scopes
  *	OV012 no_connection				reason: no_connection, unknown_connector
  *	OV013 ambiguous_account			accounts
- *	OV014 policy_denied				reason [, denied_scopes]
- *	OV020 provider_unavailable		reason [, retry_at] [, provider_error]
+ *	OV014 policy_denied				reason [, denied_scopes, host, connector, issuer]
+ *	OV020 provider_unavailable		reason [, retry_at, provider_error, issuer, sqlstate]
  *	OV021 refresh_timeout			reason
- *	OV022 connector_misconfigured	reason [, provider_error]
+ *	OV022 connector_misconfigured	reason [, connector, provider, provider_error]
  *	OV030 flow_invalid				reason
- *	OV031 authorization_denied		reason [, provider_error]
- *	OV032, OV033, OV034				reason
+ *	OV031 authorization_denied		[reason, provider_error]
+ *	OV032, OV033					reason
+ *	OV034 invalid_provider_response	[reason, provider_error, issuer]
  *	OV040, OV041, OV042, OV050		reason
  *	OV060 vault_held				reason
  *
@@ -124,7 +125,6 @@ extern Datum ov_copy_text(OvCall *call, const char *s);
 extern Datum ov_copy_array(OvCall *call, char **items, int n);
 extern bool ov_array_has(char **items, int n, const char *item);
 extern char *ov_array_json(char **items, int n);
-extern char *ov_time_text(TimestampTz t);
 
 /* Buffers of the session's one exchange with a worker at a time */
 extern OvMsg *ov_request(void);

@@ -138,7 +138,7 @@ bool
 ov_refuse_dead(OvFailure *f, const char *connector, const char *reason, TimestampTz since, const char *provider_error)
 {
 	return ov_refuse(f, "OV010", "the person has to consent again",
-					 ov_detail("reason", reason, "since", since ? pstrdup(timestamptz_to_str(since)) : NULL,
+					 ov_detail("reason", reason, "since", ov_time_text(since),
 							   "connector", connector, "provider_error", provider_error, NULL),
 					 "Call oauth_begin for this connector and account and let the person consent.");
 }
@@ -148,7 +148,7 @@ ov_refuse_later(OvFailure *f, const char *reason, const char *provider_error, Ti
 {
 	return ov_refuse(f, "OV020", "the token could not be renewed now",
 					 ov_detail("reason", reason, "provider_error", provider_error,
-							   "retry_at", retry_at ? pstrdup(timestamptz_to_str(retry_at)) : NULL, NULL),
+							   "retry_at", ov_time_text(retry_at), NULL),
 					 reason && strstr(reason, "certificate") ?
 					 "If the provider's certificate is of a private CA, name it in \"oauth_vault.ca_file\"." :
 					 "Try again later: the connection is kept, and renewed as soon as the provider answers.");
