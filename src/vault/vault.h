@@ -31,6 +31,7 @@
 
 #include "postgres.h"
 #include "catalog.h"
+#include "compat.h"
 #include "errors.h"
 #include "fmgr.h"
 #include "worker/slots.h"
