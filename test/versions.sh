@@ -21,7 +21,7 @@ skip() {
 }
 
 # The story, and what depends on how this server treats transactions and workers
-tests='test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl'
+tests=${TESTS:-test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl}
 
 case $version in
 	17) suite=trixie ;;
