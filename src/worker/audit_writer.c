@@ -127,9 +127,12 @@ typedef struct Used
 static void
 note_use(Used *used, const OvMsg *row)
 {
+	static const char event[] = "token_access";
 	const void *data;
 	size_t		len;
 
+	if (!ov_msg_get(row, OV_TAG_EVENT, &data, &len) || len != sizeof(event) - 1 || memcmp(data, event, len) != 0)
+		return;
 	if (used->n < BATCH && ov_msg_has(row, OV_TAG_TOKEN_FINGERPRINT) &&
 		ov_msg_get(row, OV_TAG_CONNECTION_ID, &data, &len) && len == UUID_LEN)
 		memcpy(used->id[used->n++], data, UUID_LEN);

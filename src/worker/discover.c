@@ -142,7 +142,7 @@ prepare(Discovery *d, OvFailure *f)
 	}
 	if (!c.permitted)
 		return ov_refuse(f, "OV014", psprintf("host \"%s\" is not allowed", c.host),
-						 ov_detail("reason", "host not allowed", "issuer", d->issuer, NULL),
+						 ov_detail("reason", "host", "host", c.host, "issuer", d->issuer, NULL),
 						 "Hosts come from the built-in catalogue, or from \"allowed_hosts\" in the vault file.");
 	return ov_engine_ready(f);
 }

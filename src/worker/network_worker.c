@@ -22,6 +22,7 @@
  * Process-local state only; the engine lives as long as the process.  It is not
  * torn down at exit: libcurl might wait for a resolver there.
  */
+#include "worker/host_queue.h"
 #include "worker/network.h"
 #include "worker/worker.h"
 
@@ -66,6 +67,7 @@ static TimestampTz looked_at;	/* when wake-ups last made us look at the tables *
 
 static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static int	njobs;
+static bool starved;			/* somebody was told that there is no room */
 static OvJob *arrived;			/* not stored yet, in order */
 static OvJob **arrived_end = &arrived;
 static int	narrived;
@@ -258,7 +260,7 @@ ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const Ov
 	if (code == OV_OK)
 		return true;
 	if (code == OV_E_DENIED)
-		return ov_refuse(f, "OV014", err.message, ov_detail("reason", "host not allowed", "connector", c->name, NULL),
+		return ov_refuse(f, "OV014", err.message, ov_detail("reason", "host", "host", err.detail, "connector", c->name, NULL),
 						 "Hosts come from the built-in catalogue, or from \"allowed_hosts\" in the vault file.");
 	return ov_refuse(f, "OV022", psprintf("the rules of connector \"%s\" cannot be used: %s", c->name, err.message),
 					 ov_detail("reason", err.message, "connector", c->name, NULL),
@@ -307,6 +309,7 @@ configure_engine(void)
 	}
 	else
 		code = ov_http_reconfigure(http, &config, &err);
+	ov_hosts_forgive();
 	if (code == OV_OK)
 	{
 		http_error[0] = '\0';
@@ -356,8 +359,15 @@ ov_job_free(OvJob *job)
 	njobs--;
 	ov_arena_free(job->arena);
 	MemoryContextDelete(job->context);
-	/* somebody may have waited for room */
-	ov_tick_at(OV_TICK_DUE, GetCurrentTimestamp());
+	if (starved)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		starved = false;
+		ov_tick_at(OV_TICK_RECOVER, now);
+		ov_tick_at(OV_TICK_DUE, now);
+		ov_tick_at(OV_TICK_OUTBOX, now);
+	}
 }
 
 int
@@ -365,7 +375,10 @@ ov_jobs_room(bool background)
 {
 	int			limit = background ? Max(1, ov_guc_max_concurrency * 3 / 4) : ov_guc_max_concurrency;
 
-	return Max(0, limit - njobs);
+	if (njobs < limit)
+		return limit - njobs;
+	starved = true;
+	return 0;
 }
 
 int
@@ -390,21 +403,28 @@ request_done(void *arg, const OvHttpResponse *resp)
 {
 	OvJob	   *job = arg;
 
+	ov_host_answered(job, resp);
 	job->read(job, resp);
 	job_arrived(job);
 }
 
 void
-ov_job_send(OvJob *job, const OvHttpRequest *req)
+ov_engine_fail(OvJob *job, const char *why)
 {
-	OvHttpResponse failed = {0};
+	OvHttpResponse failed = {.transport_error = why, .body = ""};
+
+	request_done(job, &failed);
+}
+
+void
+ov_engine_send(OvJob *job, const OvHttpRequest *req)
+{
 	OvError		err = {0};
 
-	if (http != NULL && ov_http_send(http, req, request_done, job, &err) == OV_OK)
-		return;
-	failed.transport_error = http ? err.message : http_error;
-	failed.body = "";
-	request_done(job, &failed);
+	if (http == NULL)
+		ov_engine_fail(job, http_error);
+	else if (ov_http_send(http, req, request_done, job, &err) != OV_OK)
+		ov_engine_fail(job, err.message);
 }
 
 /* ---- storing what has arrived ---- */
@@ -576,6 +596,9 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_TRACE:
 			ov_trace_flush();
 			break;
+		case OV_TICK_WAITERS:
+			ov_refresh_waiters_tick(now);
+			break;
 		case OV_NTICKS:
 			break;
 	}
@@ -624,6 +647,7 @@ look_at_tables_soon(void)
 	TimestampTz at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
 
 	ov_tick_at(OV_TICK_OUTBOX, at);
+	ov_tick_at(OV_TICK_RECOVER, at);	/* the copy may have been claimed */
 	looked_at = at;
 }
 
@@ -671,7 +695,7 @@ start(Oid database)
 	build_events();
 	for (OvTick tick = 0; tick < OV_NTICKS; tick++)
 		ticks[tick] = 0;
-	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = DT_NOEND;
+	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = ticks[OV_TICK_WAITERS] = DT_NOEND;
 }
 
 void
@@ -683,6 +707,7 @@ ov_network_worker_main(Datum database)
 	for (;;)
 	{
 		WaitEvent	happened[3];
+		bool		held = false;
 		int			n;
 
 		ResetLatch(MyLatch);
@@ -700,9 +725,18 @@ ov_network_worker_main(Datum database)
 			if (ov_worker_reload() || http_settings != ov_settings_generation())
 				configure_engine();
 			look_at_extension();
+			/* What is stuck would be lost with us in the middle of a transaction. */
+			if (stuck != NULL)
+			{
+				HOLD_INTERRUPTS();
+				held = true;
+			}
 			serve_requests();
 			run_ticks();
+			if (held)
+				RESUME_INTERRUPTS();
 		}
+		ov_hosts_dispatch();
 		if (http != NULL)
 			ov_http_service(http);
 		if (batch_is_ripe())

@@ -359,5 +359,13 @@ isnt($sqlstate, '00000', 'shopify: no flow with a foreign host');
 ($sqlstate) = ov_sql_fails($node, 'mallory', q{SELECT oauth_vault.oauth_begin('microsoft', params => '{"tenant": "common"}');});
 is($sqlstate, 'OV014', 'microsoft: a person does not choose what is the administrator\'s');
 
+# The code under a provider's own name for it
+$node->safe_psql('postgres', q{SELECT oauth_vault.oauth_set_provider('google', merge) FROM (
+	SELECT rules || '{"callback": {"code": "auth_code"}}' AS merge FROM oauth_vault.provider_site WHERE name = 'google') s});
+$p = { %{ $providers{google} }, callback => 'auth_code=c0de' };
+my (undef, undef, $status) = connect_account('google', $p, 'person of an alias');
+is($status, 'active', 'a code by another name is taken');
+like(journal($p->{token_path})->[-1]{body}, qr/(^|&)code=c0de(&|$)/, 'and sent under the standard one');
+
 $node->stop('fast');
 done_testing();
