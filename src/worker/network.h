@@ -165,6 +165,7 @@ typedef enum OvTick
 	OV_TICK_STUCK,				/* answers that could not be stored yet */
 	OV_TICK_SWEEP,				/* flows that have ended */
 	OV_TICK_TRACE,				/* audit rows that the ring had no room for */
+	OV_TICK_WAITERS,			/* callers that have left */
 	OV_NTICKS
 } OvTick;
 
@@ -178,6 +179,7 @@ typedef enum OvJobKind
 	OV_JOB_REFRESH, OV_JOB_EXCHANGE, OV_JOB_REVOKE, OV_JOB_DISCOVER
 } OvJobKind;
 
+typedef struct OvHost OvHost;
 typedef struct OvJob
 {
 	OvJobKind	kind;
@@ -188,6 +190,9 @@ typedef struct OvJob
 	void		(*read) (struct OvJob *job, const OvHttpResponse *resp);
 	dlist_node	all;
 	struct OvJob *next;			/* among the arrived or the stuck */
+	struct OvHost *host;		/* being asked, or waited for (host_queue.c) */
+	struct OvJob *next_waiting;
+	OvHttpRequest waiting;		/* its strings are in the arena, or constant */
 	int			failures;		/* of storing the answer */
 	bool		done;			/* stored and answered: to be freed */
 } OvJob;
@@ -195,7 +200,8 @@ typedef struct OvJob
 extern void *ov_job_new(OvJobKind kind, Size size,
 						void (*read) (OvJob *job, const OvHttpResponse *resp));
 extern void ov_job_free(OvJob *job);	/* cleanses */
-/* Sends; whatever happens then arrives as an answer. */
+/* Sends, now or when the host has room (host_queue.c); whatever happens then
+ * arrives as an answer. */
 extern void ov_job_send(OvJob *job, const OvHttpRequest *req);
 /* Could requests be sent at all?  false: why not. */
 extern bool ov_engine_ready(OvFailure *f);
@@ -340,6 +346,7 @@ extern void ov_refresh_requests_run(void);
 extern void ov_refresh_recover_tick(TimestampTz now);
 extern void ov_refresh_due_tick(TimestampTz now);
 extern void ov_refresh_apply(OvJob **jobs, int n);
+extern void ov_refresh_waiters_tick(TimestampTz now);
 
 /* ---- flow.c, revocation.c, discover.c ---- */
 

@@ -739,6 +739,7 @@ ov_network_worker_main(Datum database)
 		ov_hosts_dispatch();
 		if (http != NULL)
 			ov_http_service(http);
+		ov_hosts_dispatch();
 		if (batch_is_ripe())
 		{
 			store_arrived();

@@ -25,6 +25,7 @@
 
 #define POSTPONE_MS (5 * 60 * 1000)
 #define FORCED_EVERY_US (60 * USECS_PER_SEC)
+#define WAITERS_MS 500
 #define MAX_TRIES 2				/* of one intent: once, and once in doubt */
 
 typedef struct Row
@@ -84,10 +85,12 @@ static OvQuery insert_intent = {
 	" VALUES ($1, $2, $3, $4)", "ullz"
 };
 static OvQuery retry_intent = {
-	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id = $1", "uz"
+	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id IN"
+	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = $1 FOR UPDATE SKIP LOCKED)", "uz"
 };
 static OvQuery delete_intent = {
-	"DELETE FROM oauth_vault.intent WHERE connection_id = $1", "u"
+	"DELETE FROM oauth_vault.intent WHERE connection_id IN"
+	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = $1 FOR UPDATE SKIP LOCKED)", "u"
 };
 static OvQuery postpone = {
 	"UPDATE oauth_vault.connection SET refresh_at = $2 WHERE connection_id IN (SELECT connection_id"
@@ -130,64 +133,6 @@ void
 ov_refresh_forget(OvRefresh *r)
 {
 	(void) hash_search(running, r->g.connection_id, HASH_REMOVE, NULL);
-}
-
-/* ---- failures in words ---- */
-
-bool
-ov_refuse_dead(OvFailure *f, const char *connector, const char *reason, TimestampTz since, const char *provider_error)
-{
-	return ov_refuse(f, "OV010", "the person has to consent again",
-					 ov_detail("reason", reason, "since", ov_time_text(since),
-							   "connector", connector, "provider_error", provider_error, NULL),
-					 "Call oauth_begin for this connector and account and let the person consent.");
-}
-
-bool
-ov_refuse_later(OvFailure *f, const char *reason, const char *provider_error, TimestampTz retry_at)
-{
-	return ov_refuse(f, "OV020", "the token could not be renewed now",
-					 ov_detail("reason", reason, "provider_error", provider_error,
-							   "retry_at", ov_time_text(retry_at), NULL),
-					 reason && strstr(reason, "certificate") ?
-					 "If the provider's certificate is of a private CA, name it in \"oauth_vault.ca_file\"." :
-					 "Try again later: the connection is kept, and renewed as soon as the provider answers.");
-}
-
-bool
-ov_refuse_paused(OvFailure *f, const char *connector, const char *reason)
-{
-	return ov_refuse(f, "OV022", psprintf("connector \"%s\" is out of service", connector),
-					 ov_detail("reason", reason ? reason : "paused", "connector", connector, NULL),
-					 "An administrator must put the connector right; the connection itself is kept.");
-}
-
-bool
-ov_refuse_locked(OvFailure *f)
-{
-	return ov_refuse(f, "OV021", "the connection is locked by this or another transaction",
-					 "{\"reason\":\"row locked by another transaction\"}",
-					 "End the transaction that has locked it, and try again: what the provider answered is kept.");
-}
-
-bool
-ov_refuse_gone(OvFailure *f)
-{
-	return ov_refuse(f, "OV012", "there is no such connection", "{\"reason\":\"no_connection\"}",
-					 "Call oauth_begin and let the person consent; oauth_connections lists what is connected.");
-}
-
-void
-ov_answer_refreshed(const OvTicket *ticket, bool rejected, const char *result, int64 generation)
-{
-	unsigned char buf[128];
-	OvMsg		m;
-
-	ov_msg_init(&m, buf, sizeof(buf));
-	ov_msg_put_i64(&m, OV_TAG_GENERATION, generation);
-	if (rejected)
-		ov_msg_put_str(&m, OV_TAG_RESULT, result);
-	ov_slot_answer(ticket, &m);
 }
 
 /* ---- judging one want, in the round's transaction ---- */
@@ -261,15 +206,33 @@ refuse(OvWant *w)
 	w->verdict = OV_REFUSED;
 }
 
+static void
+answer(OvWant *w, const char *result, int64 generation)
+{
+	w->verdict = OV_ANSWERED;
+	w->result = result;
+	w->new_generation = generation;
+}
+
 /* The grant is dead, and no request is needed to know it. */
 static void
 end(Round *r, OvWant *w, const Row *row, const OvConnector *c, const char *reason)
 {
-	if (ov_grant_end(w->id, row->generation, row->epoch, reason, NULL, r->now) == OV_STORED_LOCKED)
+	switch (ov_grant_end(w->id, row->generation, row->epoch, reason, NULL, r->now))
 	{
-		(void) ov_refuse_locked(&w->failure);
-		refuse(w);
-		return;
+		case OV_STORED_INSTALLED:
+			break;
+		case OV_STORED_STALE:
+			answer(w, "superseded", row->generation + 1);
+			return;
+		case OV_STORED_REVOKED:
+			(void) ov_refuse_gone(&w->failure);
+			refuse(w);
+			return;
+		case OV_STORED_LOCKED:
+			(void) ov_refuse_locked(&w->failure);
+			refuse(w);
+			return;
 	}
 	(void) ov_refuse_dead(&w->failure, c ? c->name : NULL, reason, r->now, NULL);
 	w->verdict = OV_ENDED;
@@ -461,7 +424,9 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 	if (tries > 0)
 	{
 		ov_arg_time(&a, r->now);
-		(void) ov_run(&retry_intent, OV_WRITE, &a);
+		if (ov_run(&retry_intent, OV_WRITE, &a) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("an intent is locked by another transaction")));
 		return;
 	}
 	ov_arg_int8(&a, row->generation);
@@ -484,14 +449,6 @@ open_intent(const OvWant *w, const Row *row)
 	/* The row has moved on: whatever came of it matters no more. */
 	(void) ov_query(&delete_intent, OV_WRITE, &id, NULL);
 	return 0;
-}
-
-static void
-answer(OvWant *w, const char *result, int64 generation)
-{
-	w->verdict = OV_ANSWERED;
-	w->result = result;
-	w->new_generation = generation;
 }
 
 static bool
@@ -643,6 +600,13 @@ attach(OvWant *w)
 
 	if (!w->has_ticket)
 		return;
+	if (!ov_slot_wanted(&w->ticket))
+	{
+		/* Nobody waits: the slot is free for others, the work goes on. */
+		ov_answer_refreshed(&w->ticket, w->rejected, "refreshed", w->generation);
+		return;
+	}
+	ov_tick_at(OV_TICK_WAITERS, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAITERS_MS));
 	waiter = MemoryContextAllocZero(w->job->job.context, sizeof(OvWaiter));
 	waiter->ticket = w->ticket;
 	waiter->rejected = w->rejected;
@@ -651,6 +615,31 @@ attach(OvWant *w)
 	w->job->g.used = true;
 	if (w->job->caller == NULL)
 		w->job->caller = ov_caller_copy(w->caller, w->job->job.context);
+}
+
+/* Slots of callers that have left are given back: a hanging provider must not use them up. */
+void
+ov_refresh_waiters_tick(TimestampTz now)
+{
+	HASH_SEQ_STATUS all;
+	Running    *r;
+	bool		left = false;
+
+	hash_seq_init(&all, running);
+	while ((r = hash_seq_search(&all)) != NULL)
+		for (OvWaiter **w = &r->job->waiters; *w != NULL;)
+		{
+			if (ov_slot_wanted(&(*w)->ticket))
+			{
+				w = &(*w)->next;
+				left = true;
+				continue;
+			}
+			ov_answer_refreshed(&(*w)->ticket, (*w)->rejected, "refreshed", r->job->g.generation);
+			*w = (*w)->next;
+		}
+	if (left)
+		ov_tick_at(OV_TICK_WAITERS, TimestampTzPlusMilliseconds(now, WAITERS_MS));
 }
 
 static void

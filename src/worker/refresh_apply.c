@@ -31,6 +31,64 @@ static OvQuery pause_connector = {
 	" AND status = 'active' AND secret_generation = $4 FOR NO KEY UPDATE SKIP LOCKED)", "utzl"
 };
 
+/* ---- failures in words ---- */
+
+bool
+ov_refuse_dead(OvFailure *f, const char *connector, const char *reason, TimestampTz since, const char *provider_error)
+{
+	return ov_refuse(f, "OV010", "the person has to consent again",
+					 ov_detail("reason", reason, "since", ov_time_text(since),
+							   "connector", connector, "provider_error", provider_error, NULL),
+					 "Call oauth_begin for this connector and account and let the person consent.");
+}
+
+bool
+ov_refuse_later(OvFailure *f, const char *reason, const char *provider_error, TimestampTz retry_at)
+{
+	return ov_refuse(f, "OV020", "the token could not be renewed now",
+					 ov_detail("reason", reason, "provider_error", provider_error,
+							   "retry_at", ov_time_text(retry_at), NULL),
+					 reason && strstr(reason, "certificate") ?
+					 "If the provider's certificate is of a private CA, name it in \"oauth_vault.ca_file\"." :
+					 "Try again later: the connection is kept, and renewed as soon as the provider answers.");
+}
+
+bool
+ov_refuse_paused(OvFailure *f, const char *connector, const char *reason)
+{
+	return ov_refuse(f, "OV022", psprintf("connector \"%s\" is out of service", connector),
+					 ov_detail("reason", reason ? reason : "paused", "connector", connector, NULL),
+					 "An administrator must put the connector right; the connection itself is kept.");
+}
+
+bool
+ov_refuse_locked(OvFailure *f)
+{
+	return ov_refuse(f, "OV021", "the connection is locked by this or another transaction",
+					 "{\"reason\":\"row locked by another transaction\"}",
+					 "End the transaction that has locked it, and try again: what the provider answered is kept.");
+}
+
+bool
+ov_refuse_gone(OvFailure *f)
+{
+	return ov_refuse(f, "OV012", "there is no such connection", "{\"reason\":\"no_connection\"}",
+					 "Call oauth_begin and let the person consent; oauth_connections lists what is connected.");
+}
+
+void
+ov_answer_refreshed(const OvTicket *ticket, bool rejected, const char *result, int64 generation)
+{
+	unsigned char buf[128];
+	OvMsg		m;
+
+	ov_msg_init(&m, buf, sizeof(buf));
+	ov_msg_put_i64(&m, OV_TAG_GENERATION, generation);
+	if (rejected)
+		ov_msg_put_str(&m, OV_TAG_RESULT, result);
+	ov_slot_answer(ticket, &m);
+}
+
 /* ---- reading, as it arrives: no ereport, no palloc ---- */
 
 static bool

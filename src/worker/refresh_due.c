@@ -19,6 +19,7 @@
 #define SEALED_PAUSE_MS 5000
 #define HELD_PAUSE_MS 60000
 #define SKIPPED_PAUSE_MS 1000
+#define NEXT_PAUSE_MS 20
 
 static bool recovered;
 static TimestampTz cursor;
@@ -26,7 +27,8 @@ static TimestampTz rewound;
 static bool said_sealed;
 
 static OvQuery mark_in_doubt = {
-	"UPDATE oauth_vault.intent SET in_doubt = true WHERE NOT in_doubt AND started_at < $1", "z"
+	"UPDATE oauth_vault.intent SET in_doubt = true WHERE connection_id IN (SELECT connection_id"
+	" FROM oauth_vault.intent WHERE NOT in_doubt AND started_at < $1 FOR UPDATE SKIP LOCKED)", "z"
 };
 static OvQuery open_intents = {
 	"SELECT connection_id FROM oauth_vault.intent ORDER BY started_at LIMIT $1", "l"
@@ -67,7 +69,7 @@ find_open(void *arg)
 	uint64		n;
 
 	/* no home row and no intents: a vault that has not been used yet */
-	if (ov_query(&open_intents, OV_READ, &max, NULL) == 0)
+	if (!ov_home(&home) && ov_query(&open_intents, OV_READ, &max, NULL) == 0)
 		return;
 	if (!ov_home_or_refuse(&home, &o->why))
 	{
@@ -111,10 +113,13 @@ ov_refresh_recover_tick(TimestampTz now)
 	ov_refresh_claim(wants, o.n);
 	for (int i = 0; i < o.n; i++)
 		refused |= wants[i]->verdict == OV_REFUSED && strcmp(wants[i]->failure.sqlstate, "OV012") != 0;
-	if (o.n == 0 && !refused)
+	if (o.n == 0)
+	{
 		recovered = true;
+		ov_tick_at(OV_TICK_DUE, now);
+	}
 	else
-		ov_tick_at(OV_TICK_RECOVER, refused ? TimestampTzPlusMilliseconds(now, SKIPPED_PAUSE_MS) : now);
+		ov_tick_at(OV_TICK_RECOVER, TimestampTzPlusMilliseconds(now, refused ? SKIPPED_PAUSE_MS : NEXT_PAUSE_MS));
 }
 
 /* ---- what is due ---- */

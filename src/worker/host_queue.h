@@ -1,0 +1,23 @@
+/*
+ * host_queue.h
+ *	  Between the queue of requests and the loop that owns the engine.
+ */
+#ifndef OV_HOST_QUEUE_H
+#define OV_HOST_QUEUE_H
+
+#include "worker/network.h"
+
+/* the loop's (network_worker.c) */
+extern void ov_engine_send(OvJob *job, const OvHttpRequest *req);
+/* An answer that says that nothing was sent */
+extern void ov_engine_fail(OvJob *job, const char *why);
+
+/* the queue's */
+/* A request has ended: there is room.  No ereport, no palloc. */
+extern void ov_host_answered(OvJob *job, const OvHttpResponse *resp);
+/* Sends what waited for room. */
+extern void ov_hosts_dispatch(void);
+/* Forgets who has been silent: the configuration has changed. */
+extern void ov_hosts_forgive(void);
+
+#endif							/* OV_HOST_QUEUE_H */
