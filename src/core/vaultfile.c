@@ -22,6 +22,8 @@
 #define MAX_FILE (1024 * 1024)
 #define MAX_VERSIONS 64
 #define MAX_ISSUERS 32
+#define MAX_ACTORS 8			/* agents acting for agents for one person */
+#define MAX_ACTOR_TEXT 2048		/* goes into every audit row */
 #define MAX_TIME ((int64_t) 1 << 52)	/* of a claim: sums and differences stay in range */
 
 typedef struct Version
@@ -547,6 +549,36 @@ check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, i
 	return OV_OK;
 }
 
+/*
+ * RFC 8693 section 4.1: who acts, and for whom in turn.  The audit trail is to
+ * name every one of them, so that each needs a subject.
+ */
+static OvCode
+check_actors(OvArena *arena, const OvJson *act, const char **text, OvError *err)
+{
+	OvStr		s;
+	int			depth = 0;
+
+	for (const OvJson *a = act; a != NULL; a = ov_json_get(a, "act"))
+	{
+		const OvJson *sub;
+
+		if (a->type != OV_JSON_OBJECT)
+			return ov_fail(err, OV_E_DENIED, "assertion has a malformed \"act\"");
+		if (++depth > MAX_ACTORS)
+			return ov_fail(err, OV_E_DENIED, "assertion has more than %d actors", MAX_ACTORS);
+		sub = ov_json_get(a, "sub");
+		if (ov_json_string(sub) == NULL || sub->len < 1 || sub->len > 255)
+			return ov_fail(err, OV_E_DENIED, "assertion has an actor without a usable subject");
+	}
+	ov_str_init(&s, arena);
+	ov_json_write(&s, act);
+	if (s.len > MAX_ACTOR_TEXT)
+		return ov_fail(err, OV_E_LIMIT, "assertion has an \"act\" of more than %d bytes", MAX_ACTOR_TEXT);
+	*text = s.data;
+	return OV_OK;
+}
+
 OvCode
 ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size_t len,
 					int64_t now, OvIdentity *identity, OvError *err)
@@ -557,7 +589,6 @@ ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size
 	const Issuer *issuer = NULL;
 	const char *iss,
 			   *tenant;
-	OvStr		actor;
 	OvCode		rc;
 
 	memset(identity, 0, sizeof(*identity));
@@ -600,13 +631,8 @@ ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size
 	if (issuer->single_use && identity->jti == NULL)
 		return ov_fail(err, OV_E_DENIED, "assertion needs a \"jti\"");
 	identity->single_use = issuer->single_use;
+	identity->good_until = identity->expires_at + vf->leeway;
 	if ((v = ov_json_get(claims, "act")) != NULL)
-	{
-		if (v->type != OV_JSON_OBJECT)
-			return ov_fail(err, OV_E_DENIED, "assertion has a malformed \"act\"");
-		ov_str_init(&actor, arena);
-		ov_json_write(&actor, v);
-		identity->actor = actor.data;
-	}
+		return check_actors(arena, v, &identity->actor, err);
 	return OV_OK;
 }

@@ -56,10 +56,12 @@ typedef struct OvIdentity
 {
 	const char *tenant;
 	const char *user_id;		/* sub, byte for byte, 1-255 bytes, no NUL */
-	const char *actor;			/* "act" claim as JSON text, or NULL (RFC 8693 section 4.1) */
+	const char *actor;			/* "act" claim as JSON text, or NULL (RFC 8693 section 4.1): up to 8
+								 * actors, each with a "sub", 2 kB */
 	const char *issuer;
 	const char *jti;			/* or NULL */
 	int64_t		expires_at;		/* unix seconds, leeway not included */
+	int64_t		good_until;		/* leeway included: the first moment at which it is refused */
 	bool		single_use;
 } OvIdentity;
 

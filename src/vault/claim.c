@@ -124,8 +124,9 @@ ov_vault_held(PG_FUNCTION_ARGS)
 /*
  * The one row of oauth_status.  The roles are those that could read the vault
  * file as the server's operating system user, whatever else they are granted:
- * superusers, readers and runners on the server's host and, where a role's
- * name is the identity, whoever can make roles.
+ * superusers, readers, writers and runners on the server's host (a file that
+ * is written can be a library, or the vault file) and, where a role's name is
+ * the identity, whoever can make roles.
  */
 Datum
 ov_vault_status(PG_FUNCTION_ARGS)
@@ -146,6 +147,7 @@ ov_vault_status(PG_FUNCTION_ARGS)
 		" (SELECT coalesce(array_agg(r.rolname::text ORDER BY r.rolname), '{}') FROM pg_catalog.pg_roles r"
 		"  WHERE r.rolname !~ '^pg_' AND (r.rolsuper OR (r.rolcreaterole AND $1)"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"
+		"   OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')))"
 		" FROM d", "o"
 	};

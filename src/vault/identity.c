@@ -18,12 +18,14 @@
 
 #include "access/xact.h"
 #include "compat.h"
+#include "conceal.h"
 #include "core/codec.h"
 #include "core/json.h"
 #include "executor/execdesc.h"
 #include "funcapi.h"
 #include "libpq/libpq-be.h"
 #include "nodes/plannodes.h"
+#include "redact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
@@ -33,6 +35,7 @@
 #include "utils/portal.h"
 
 #define CACHE_SIZE 32
+#define MAX_ASSERTION 8192		/* jwt.c says so again */
 
 typedef struct Verified
 {
@@ -125,6 +128,7 @@ xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			forget_person(&for_call);
 			if (is_bound && bound_to_session)
 				bound_in = InvalidSubTransactionId;
 			else
@@ -132,11 +136,13 @@ xact_callback(XactEvent event, void *arg)
 			ov_call_unwind(0);
 			break;
 		case XACT_EVENT_ABORT:
+			forget_person(&for_call);
 			if (is_bound && (!bound_to_session || bound_in != InvalidSubTransactionId))
 				unbind();
 			ov_call_unwind(0);
 			break;
 		case XACT_EVENT_PREPARE:
+			forget_person(&for_call);
 			unbind();
 			ov_call_unwind(0);
 			break;
@@ -196,7 +202,7 @@ person_of_role(void)
 
 	forget_person(&for_call);
 	for_call.source = OV_SOURCE_ROLE;
-	for_call.expires_at = PG_INT64_MAX;
+	for_call.expires_at = for_call.good_until = PG_INT64_MAX;
 	(void) copy_id(for_call.user_id, name);
 	return &for_call;
 }
@@ -210,7 +216,7 @@ authenticated_person(void)
 		return NULL;
 	forget_person(&for_call);
 	for_call.source = OV_SOURCE_AUTHENTICATED;
-	for_call.expires_at = PG_INT64_MAX;
+	for_call.expires_at = for_call.good_until = PG_INT64_MAX;
 	return copy_id(for_call.user_id, id) ? &for_call : NULL;
 }
 
@@ -221,19 +227,22 @@ verify(const char *assertion)
 	int			slot = 0;
 	OvPerson	person = {.source = OV_SOURCE_ASSERTION};
 	OvMsg	   *answer;
-	bool		single_use;
+	uint32		settings = ov_settings_generation();
 	char	   *tenant,
 			   *user;
 
+	if (strlen(assertion) > MAX_ASSERTION)
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
+				 ov_detail("reason", "assertion is longer than 8192 bytes", NULL), NULL);
 	ov_sha256(assertion, strlen(assertion), digest);
-	if (cache_settings != ov_settings_generation())
+	if (cache_settings != settings)
 	{
 		/* a key or an issuer may have been withdrawn */
 		for (int i = 0; i < CACHE_SIZE; i++)
 			if (cache[i].used)
 				forget_person(&cache[i].person);
 		memset(cache, 0, sizeof(cache));
-		cache_settings = ov_settings_generation();
+		cache_settings = settings;
 	}
 	for (int i = 0; i < CACHE_SIZE; i++)
 	{
@@ -241,7 +250,7 @@ verify(const char *assertion)
 			slot = i;
 		else if (CRYPTO_memcmp(cache[i].digest, digest, 32) == 0)
 		{
-			if (cache[i].person.expires_at <= time(NULL))
+			if (cache[i].person.good_until <= time(NULL))
 			{
 				forget_person(&cache[i].person);
 				memset(&cache[i], 0, sizeof(cache[i]));
@@ -267,10 +276,12 @@ verify(const char *assertion)
 	person.jti = ov_msg_str(answer, OV_TAG_JTI);
 	person.assertion = unconstify(char *, assertion);
 	person.expires_at = ov_msg_get_i64(answer, OV_TAG_EXPIRES, 0);
-	single_use = ov_msg_get_i64(answer, OV_TAG_SINGLE_USE, 0) != 0;
+	person.good_until = ov_msg_get_i64(answer, OV_TAG_GOOD_UNTIL, 0);
+	person.single_use = ov_msg_get_i64(answer, OV_TAG_SINGLE_USE, 0) != 0;
+	person.settings = settings;
 	ov_done_with_answer();
 	register_exit();
-	if (single_use)
+	if (person.single_use)
 	{
 		copy_person(&for_call, &person);
 		return &for_call;
@@ -293,11 +304,54 @@ no_identity(void)
 			 "Call oauth_identify(assertion) in this transaction, or pass assertion => ... in the call.");
 }
 
+/*
+ * The person that is bound, or an error and nobody.  Between the vault file's
+ * reading and now a key or an issuer may have been withdrawn: then what was
+ * verified under the settings before has to be verified again, once.  A
+ * single-use assertion cannot be.
+ */
+static const OvPerson *
+bound_person(void)
+{
+	if (bound.good_until <= time(NULL))
+	{
+		unbind();
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion has expired",
+				 ov_detail("reason", "expired", NULL), "Mint a new assertion and call oauth_identify again.");
+	}
+	if (bound.settings == ov_settings_generation())
+		return &bound;
+	if (bound.single_use)
+	{
+		unbind();
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion was verified under settings that have changed",
+				 ov_detail("reason", "vault file reloaded", NULL), "Mint a new assertion and call oauth_identify again.");
+	}
+	PG_TRY();
+	{
+		bound.settings = verify(bound.assertion)->settings;
+	}
+	PG_CATCH();
+	{
+		/* a key worker that is away says nothing about the person */
+		if (geterrcode() == ERRCODE_OV_IDENTITY_INVALID)
+			unbind();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return &bound;
+}
+
 const OvPerson *
 ov_person(const char *assertion)
 {
 	const OvPerson *p;
 
+	if (assertion != NULL)
+	{
+		ov_secret_in_statement();
+		ov_conceal_session();
+	}
 	switch (ov_current_settings()->source)
 	{
 		case OV_SOURCE_ROLE:
@@ -319,13 +373,7 @@ ov_person(const char *assertion)
 		return verify(assertion);
 	if (!is_bound)
 		no_identity();
-	if (bound.expires_at <= time(NULL))
-	{
-		unbind();
-		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion has expired",
-				 ov_detail("reason", "expired", NULL), "Mint a new assertion and call oauth_identify again.");
-	}
-	return &bound;
+	return bound_person();
 }
 
 /* ---- SQL ---- */
@@ -529,7 +577,7 @@ visible_person(void)
 		case OV_SOURCE_ASSERTION:
 			break;
 	}
-	return is_bound && bound.expires_at > time(NULL) ? &bound : NULL;
+	return is_bound && bound.good_until > time(NULL) && bound.settings == ov_settings_generation() ? &bound : NULL;
 }
 
 Datum
@@ -554,14 +602,22 @@ ov_row_visible(PG_FUNCTION_ARGS)
  * Without identity NULL and so no rows; but a server that could not know
  * anybody says so.
  */
+static const OvPerson *
+known_person(void)
+{
+	need_preload();
+	if (ov_current_settings()->source == OV_SOURCE_ASSERTION && ov_current_call == NULL && is_bound &&
+		bound.good_until > time(NULL))
+		return bound_person();
+	return visible_person();
+}
+
 Datum
 ov_session_tenant(PG_FUNCTION_ARGS)
 {
-	const OvPerson *p;
+	const OvPerson *p = known_person();
 
-	need_preload();
-	(void) ov_current_settings();
-	if ((p = visible_person()) == NULL)
+	if (p == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(ov_text_datum(p->tenant));
 }
@@ -569,11 +625,9 @@ ov_session_tenant(PG_FUNCTION_ARGS)
 Datum
 ov_session_user_id(PG_FUNCTION_ARGS)
 {
-	const OvPerson *p;
+	const OvPerson *p = known_person();
 
-	need_preload();
-	(void) ov_current_settings();
-	if ((p = visible_person()) == NULL)
+	if (p == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(ov_text_datum(p->user_id));
 }

@@ -48,6 +48,9 @@ typedef struct OvPerson
 	char	   *assertion;		/* NULL unless the source is assertion */
 	OvSource	source;
 	int64		expires_at;		/* unix seconds; PG_INT64_MAX: with the session */
+	int64		good_until;		/* the same with the leeway: what is compared with the clock */
+	bool		single_use;
+	uint32		settings;		/* generation of the settings it was verified under */
 } OvPerson;
 
 extern void ov_session_init(void);		/* callbacks; from _PG_init */

@@ -18,9 +18,9 @@
 #include "worker/worker.h"
 
 #include <openssl/crypto.h>
-#include <sys/prctl.h>
 #include <time.h>
 
+#include "conceal.h"
 #include "core/codec.h"
 #include "core/vaultfile.h"
 #include "guc.h"
@@ -283,6 +283,7 @@ op_verify(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	ov_msg_put_str(reply, OV_TAG_ISSUER, id.issuer);
 	ov_msg_put_str(reply, OV_TAG_JTI, id.jti);
 	ov_msg_put_i64(reply, OV_TAG_EXPIRES, id.expires_at);
+	ov_msg_put_i64(reply, OV_TAG_GOOD_UNTIL, id.good_until);
 	ov_msg_put_i64(reply, OV_TAG_SINGLE_USE, id.single_use);
 	ov_slot_answer(t, reply);
 }
@@ -479,8 +480,9 @@ ov_key_worker_main(Datum arg)
 	MemoryContext context;
 
 	ov_worker_signals();
-	if (prctl(PR_SET_DUMPABLE, 0) != 0)
-		ereport(LOG, (errmsg("could not make the key worker non-dumpable: %m")));
+	ov_conceal_pages(request_buf, sizeof(request_buf));
+	ov_conceal_pages(reply_buf, sizeof(reply_buf));
+	ov_conceal_worker("key worker");
 	before_shmem_exit(drop_vault, (Datum) 0);
 	ov_worker_register(OV_WORKER_KEY, InvalidOid);
 	pgstat_report_appname("oauth_vault key worker");

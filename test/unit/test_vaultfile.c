@@ -363,6 +363,7 @@ verify(OvVaultFile *vf, const char *private_jwk, const char *claims, OvIdentity 
 static void
 claims(void)
 {
+#define ACT(inner) "{\"sub\":\"a\",\"act\":" inner "}"
 #define WHO "\"iss\":\"https://app.example\",\"aud\":\"vault\",\"sub\":\"ada\""
 	static const struct
 	{
@@ -418,6 +419,14 @@ claims(void)
 		{"an empty jti", "{" WHO ",\"jti\":\"\",\"exp\":1800000060}", OV_E_DENIED},
 		{"an actor that is a string", "{" WHO ",\"act\":\"bot\",\"exp\":1800000060}", OV_E_DENIED},
 		{"an actor that is null", "{" WHO ",\"act\":null,\"exp\":1800000060}", OV_E_DENIED},
+		{"an actor", "{" WHO ",\"act\":{\"sub\":\"bot\"},\"exp\":1800000060}", OV_OK},
+		{"an actor without a name", "{" WHO ",\"act\":{\"client_id\":\"bot\"},\"exp\":1800000060}", OV_E_DENIED},
+		{"an actor with an empty name", "{" WHO ",\"act\":{\"sub\":\"\"},\"exp\":1800000060}", OV_E_DENIED},
+		{"an actor with a number for a name", "{" WHO ",\"act\":{\"sub\":7},\"exp\":1800000060}", OV_E_DENIED},
+		{"an actor of an actor without a name", "{" WHO ",\"act\":{\"sub\":\"a\",\"act\":{}},\"exp\":1800000060}", OV_E_DENIED},
+		{"an actor of an actor that is a string", "{" WHO ",\"act\":{\"sub\":\"a\",\"act\":\"b\"},\"exp\":1800000060}", OV_E_DENIED},
+		{"eight actors", "{" WHO ",\"act\":" ACT(ACT(ACT(ACT(ACT(ACT(ACT("{\"sub\":\"a\"}"))))))) ",\"exp\":1800000060}", OV_OK},
+		{"nine actors", "{" WHO ",\"act\":" ACT(ACT(ACT(ACT(ACT(ACT(ACT(ACT("{\"sub\":\"a\"}")))))))) ",\"exp\":1800000060}", OV_E_DENIED},
 		{"a tenant claim where the tenant is fixed", "{" WHO ",\"tenant\":\"b\",\"exp\":1800000060}", OV_OK},
 	};
 	OvVaultFile *vf = vault(ov_arena_printf(arena, "{\"source\":\"assertion\",\"issuers\":["
@@ -442,10 +451,15 @@ claims(void)
 		   OV_OK, "one of 255 is accepted");
 	is_int(verify(vf, private_b, "{" WHO ",\"exp\":1800000060}", &id), OV_E_AUTH, "another issuer's key is refused");
 
+	is_int(verify(vf, private_a, ov_arena_printf(arena, "{" WHO ",\"exp\":1800000060,\"act\":{\"sub\":\"a\",\"x\":\"%2030s\"}}", ""), &id),
+		   OV_OK, "an actor of 2 kB");
+	is_int(verify(vf, private_a, ov_arena_printf(arena, "{" WHO ",\"exp\":1800000060,\"act\":{\"sub\":\"a\",\"x\":\"%2031s\"}}", ""), &id),
+		   OV_E_LIMIT, "but no longer one");
 	verify(vf, private_a, "{" WHO ",\"exp\":1800000060,\"jti\":\"j1\",\"act\":{\"sub\":\"bot\",\"act\":{\"sub\":\"parent\"}}}", &id);
 	is_str(id.actor, "{\"sub\":\"bot\",\"act\":{\"sub\":\"parent\"}}", "the chain of actors is handed out");
 	is_str(id.jti, "j1", "with the jti");
 	is_str(id.issuer, "https://app.example", "the issuer");
+	is_int(id.good_until, 1800000090, "until when it is good");
 	ok(id.expires_at == 1800000060 && !id.single_use, "the expiry, and how often it may be used");
 	verify(vf, private_a, "{\"iss\":\"https://app.example\",\"aud\":\"vault\",\"sub\":\"A\xcc\x8a|x\",\"exp\":1800000060}", &id);
 	is_str(id.user_id, "A\xcc\x8a|x", "the subject is taken byte for byte");
