@@ -39,6 +39,6 @@ $(EXTENSION)--$(EXTVERSION).sql: $(SCHEMA) $(PROVIDERS) src/schema/catalogue.pl
 	mv $@.tmp $@
 
 # The tool is core code without a server.
-KEYRING_OBJS = src/bin/oauth-vault-keyring.o $(addprefix src/core/,arena.o codec.o json.o jwt.o record.o vaultfile.o)
+KEYRING_OBJS = src/bin/oauth-vault-keyring.o $(addprefix src/core/,arena.o codec.o json.o jwt.o keysource.o record.o vaultfile.o)
 oauth-vault-keyring: $(KEYRING_OBJS)
 	$(CC) $(CFLAGS) -o $@ $(KEYRING_OBJS) $(LDFLAGS) -lssl -lcrypto

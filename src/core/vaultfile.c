@@ -8,17 +8,15 @@
  */
 #include "core/vaultfile.h"
 #include "core/codec.h"
+#include "core/keysource.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#define COMMAND_TIMEOUT_S 10
 #define MAX_FILE (1024 * 1024)
 #define MAX_VERSIONS 64
 #define MAX_ISSUERS 32
@@ -30,6 +28,7 @@ typedef struct Version
 {
 	int			version;
 	bool		active;
+	bool		retired;		/* without its key */
 	unsigned char key[OV_KEY_LEN];
 } Version;
 
@@ -64,73 +63,40 @@ struct OvVaultFile
 
 #define KEY_AREA (MAX_VERSIONS * sizeof(Version))
 
-/* PostgreSQL's rule for ssl_key_file, and never where a base backup takes it along */
-static OvCode
-check_path(const char *path, const char *forbidden_dir, int *fd, OvError *err)
-{
-	struct stat st;
-	char		real[PATH_MAX],
-				dir[PATH_MAX];
-	size_t		n;
+OvCode		(*ov_vaultfile_command) (const OvJson *argv, int timeout_ms, unsigned char key[OV_KEY_LEN], OvError *err);
 
-	/* A FIFO must be refused below, not waited for. */
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (*fd < 0)
-		return ov_fail(err, OV_E_IO, "could not open vault file \"%s\": %s", path, strerror(errno));
-	if (fstat(*fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" is not a regular file", path);
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" must be owned by the server's user or root", path);
-	if ((st.st_uid == geteuid() && (st.st_mode & 077) != 0 && !(st.st_uid == 0 && (st.st_mode & 037) == 0)) ||
-		(st.st_uid == 0 && (st.st_mode & 037) != 0))
-	{
-		ov_fail(err, OV_E_CONFIG, "vault file \"%s\" has group or world access", path);
-		strcpy(err->detail, "Permissions should be u=rw (0600) or less if owned by the server's user, or u=rw,g=r (0640) or less if owned by root.");
-		return OV_E_CONFIG;
-	}
-	if (forbidden_dir != NULL)
-	{
-		if (realpath(path, real) == NULL || realpath(forbidden_dir, dir) == NULL)
-			return ov_fail(err, OV_E_IO, "could not resolve the path of vault file \"%s\": %s", path, strerror(errno));
-		n = strlen(dir);
-		if (strncmp(real, dir, n) == 0 && (real[n] == '/' || real[n] == '\0'))
-			return ov_fail(err, OV_E_CONFIG, "vault file \"%s\" is below the data directory", path);
-	}
-	if (st.st_size > MAX_FILE)
-		return ov_fail(err, OV_E_LIMIT, "vault file \"%s\" is too large", path);
-	return OV_OK;
+/* One version's key: inline, in a file, or what a command prints.  Exactly one of them. */
+static OvCode
+load_key(OvArena *secret, const OvJson *v, const char *forbidden_dir, unsigned char key[OV_KEY_LEN], OvError *err)
+{
+	const char *text = ov_json_get_string(v, "key");
+	const char *file = ov_json_get_string(v, "key_file");
+	const OvJson *command = ov_json_get(v, "key_command");
+	int64_t		timeout = COMMAND_TIMEOUT_S;
+
+	if ((ov_json_get(v, "key") != NULL) + (ov_json_get(v, "key_file") != NULL) + (command != NULL) != 1)
+		return ov_fail(err, OV_E_CONFIG, "vault file: a key version needs one of \"key\", \"key_file\" and \"key_command\"");
+	if (text != NULL && ov_key_from_text(secret, text, strlen(text), key, NULL) == OV_OK &&
+		strlen(text) == (OV_KEY_LEN * 4 + 2) / 3)
+		return OV_OK;
+	if (file != NULL && file[0] == '/')
+		return ov_key_from_file(file, forbidden_dir, key, err);
+	if (ov_json_get(v, "timeout") != NULL &&
+		(!ov_json_int64(ov_json_get(v, "timeout"), false, &timeout) || timeout < 1 || timeout > 60))
+		return ov_fail(err, OV_E_CONFIG, "vault file: \"timeout\" of a key command is not between 1 and 60 seconds");
+	if (command == NULL || !ov_key_command_ok(command))
+		return ov_fail(err, OV_E_CONFIG, "vault file: a key version is malformed");
+	if (ov_vaultfile_command == NULL)
+		return ov_fail(err, OV_E_DENIED, "vault file: key commands are not run here");
+	return ov_vaultfile_command(command, (int) timeout * 1000, key, err);
 }
 
 static OvCode
-read_file(int fd, OvArena *arena, char **text, size_t *len, OvError *err)
-{
-	char	   *buf = ov_arena_alloc(arena, MAX_FILE + 1);
-	size_t		n = 0;
-
-	for (;;)
-	{
-		ssize_t		got = read(fd, buf + n, MAX_FILE + 1 - n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return ov_fail(err, OV_E_IO, "could not read vault file: %s", strerror(errno));
-		if (got == 0)
-			break;
-		n += (size_t) got;
-		if (n > MAX_FILE)
-			return ov_fail(err, OV_E_LIMIT, "vault file is too large");
-	}
-	*text = buf;
-	*len = n;
-	return OV_OK;
-}
-
-static OvCode
-load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, OvError *err)
+load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, const char *forbidden_dir, OvError *err)
 {
 	const OvJson *versions = ov_json_get(keyring, "versions");
 	int64_t		active;
+	OvCode		rc;
 
 	if (!ov_json_int64(ov_json_get(keyring, "active"), false, &active) ||
 		versions == NULL || versions->type != OV_JSON_ARRAY ||
@@ -138,20 +104,22 @@ load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, OvError *e
 		return ov_fail(err, OV_E_CONFIG, "vault file: \"keyring\" needs \"active\" and \"versions\"");
 	for (const OvJson *v = versions->child; v != NULL; v = v->next)
 	{
-		const char *key = ov_json_get_string(v, "key");
+		Version    *slot = &vf->versions[vf->nversions];
+		const OvJson *retired = ov_json_get(v, "retired");
 		int64_t		number;
-		unsigned char *raw;
-		size_t		len;
 
 		if (!ov_json_int64(ov_json_get(v, "version"), false, &number) || number < 1 || number > INT32_MAX ||
-			key == NULL || ov_b64url_decode(secret, key, strlen(key), &raw, &len) != OV_OK || len != OV_KEY_LEN)
+			(retired != NULL && ov_json_string(retired) == NULL))
 			return ov_fail(err, OV_E_CONFIG, "vault file: a key version is malformed");
 		for (int i = 0; i < vf->nversions; i++)
 			if (vf->versions[i].version == number)
 				return ov_fail(err, OV_E_CONFIG, "vault file: key version %d is given twice", (int) number);
-		vf->versions[vf->nversions].version = (int) number;
-		vf->versions[vf->nversions].active = number == active;
-		memcpy(vf->versions[vf->nversions].key, raw, OV_KEY_LEN);
+		/* A retired version's key is only kept: neither read nor asked for. */
+		if (retired == NULL && (rc = load_key(secret, v, forbidden_dir, slot->key, err)) != OV_OK)
+			return rc;
+		slot->version = (int) number;
+		slot->retired = retired != NULL;
+		slot->active = number == active && !slot->retired;
 		vf->nversions++;
 	}
 	if (ov_vaultfile_active_version(vf) == 0)
@@ -312,7 +280,7 @@ keep_public(OvVaultFile *vf, const OvJson *doc, const OvJson **kept, OvError *er
 }
 
 static OvCode
-load_document(OvVaultFile *vf, OvArena *secret, const OvJson *doc, OvError *err)
+load_document(OvVaultFile *vf, OvArena *secret, const OvJson *doc, const char *forbidden_dir, OvError *err)
 {
 	const OvJson *public;
 	OvCode		rc;
@@ -321,7 +289,7 @@ load_document(OvVaultFile *vf, OvArena *secret, const OvJson *doc, OvError *err)
 		return ov_fail(err, OV_E_CONFIG, "vault file is not a JSON object");
 	if (!ov_json_no_duplicates(doc))
 		return ov_fail(err, OV_E_CONFIG, "vault file names a member twice");
-	if ((rc = load_keyring(vf, secret, ov_json_get(doc, "keyring"), err)) != OV_OK ||
+	if ((rc = load_keyring(vf, secret, ov_json_get(doc, "keyring"), forbidden_dir, err)) != OV_OK ||
 		(rc = keep_public(vf, doc, &public, err)) != OV_OK ||
 		(rc = load_identity(vf, ov_json_get(public, "identity"), err)) != OV_OK)
 		return rc;
@@ -346,7 +314,6 @@ ov_vaultfile_load(const char *path, const char *forbidden_dir, OvVaultFile **out
 	const OvJson *doc;
 	char	   *text = NULL;
 	size_t		len = 0;
-	int			fd = -1;
 	OvCode		rc;
 
 	*out = NULL;
@@ -368,13 +335,10 @@ ov_vaultfile_load(const char *path, const char *forbidden_dir, OvVaultFile **out
 		/* Locking needs RLIMIT_MEMLOCK; without it the pages may be swapped, no more. */
 		(void) mlock(vf->versions, KEY_AREA);
 		(void) madvise(vf->versions, KEY_AREA, MADV_DONTDUMP);
-		if ((rc = check_path(path, forbidden_dir, &fd, err)) == OV_OK &&
-			(rc = read_file(fd, secret, &text, &len, err)) == OV_OK &&
+		if ((rc = ov_secret_file_read(path, forbidden_dir, "vault file", MAX_FILE, secret, &text, &len, err)) == OV_OK &&
 			(rc = ov_json_parse(secret, text, len, &doc, err)) == OV_OK)
-			rc = load_document(vf, secret, doc, err);
+			rc = load_document(vf, secret, doc, forbidden_dir, err);
 	}
-	if (fd >= 0)
-		close(fd);
 	ov_arena_free(secret);
 	if (rc != OV_OK)
 	{
@@ -420,9 +384,41 @@ static const Version *
 find_version(const OvVaultFile *vf, uint64_t version)
 {
 	for (int i = 0; i < vf->nversions; i++)
-		if ((uint64_t) vf->versions[i].version == version)
+		if ((uint64_t) vf->versions[i].version == version && !vf->versions[i].retired)
 			return &vf->versions[i];
 	return NULL;
+}
+
+/* An HMAC of a constant under the key tells keys apart and nothing else. */
+static void
+fingerprint_of(const Version *v, char out[OV_KEY_FINGERPRINT_LEN + 1])
+{
+	unsigned char mac[32];
+
+	ov_hmac_sha256(v->key, OV_KEY_LEN, "ov1 fingerprint", 15, mac);
+	for (int i = 0; i < OV_KEY_FINGERPRINT_LEN / 2; i++)
+		snprintf(out + 2 * i, 3, "%02x", mac[i]);
+}
+
+bool
+ov_vaultfile_fingerprint(const OvVaultFile *vf, int version, char out[OV_KEY_FINGERPRINT_LEN + 1])
+{
+	const Version *v = find_version(vf, (uint64_t) version);
+
+	out[0] = '\0';
+	if (v == NULL)
+		return false;
+	fingerprint_of(v, out);
+	return true;
+}
+
+bool
+ov_vaultfile_has(const OvVaultFile *vf, int version, const char *fingerprint)
+{
+	char		mine[OV_KEY_FINGERPRINT_LEN + 1];
+
+	return ov_vaultfile_fingerprint(vf, version, mine) &&
+		(fingerprint[0] == '\0' || strcmp(mine, fingerprint) == 0);
 }
 
 static void
@@ -452,12 +448,17 @@ ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf)
 				  sources[vf->source], ov_vaultfile_active_version(vf));
 	for (int i = 0; i < vf->nversions; i++)
 	{
-		unsigned char fp[32];
+		const Version *v = &vf->versions[i];
+		char		fp[OV_KEY_FINGERPRINT_LEN + 1];
 
-		/* An HMAC of a constant under the key tells keys apart and nothing else. */
-		ov_hmac_sha256(vf->versions[i].key, OV_KEY_LEN, "ov1 fingerprint", 15, fp);
+		if (v->retired)
+		{
+			ov_str_printf(&s, "%s{\"version\":%d,\"retired\":true}", i ? "," : "", v->version);
+			continue;
+		}
+		fingerprint_of(v, fp);
 		ov_str_printf(&s, "%s{\"version\":%d,\"fingerprint\":\"%s\",\"active\":%s}", i ? "," : "",
-					  vf->versions[i].version, ov_hex(arena, fp, 8), vf->versions[i].active ? "true" : "false");
+					  v->version, fp, v->active ? "true" : "false");
 	}
 	ov_str_puts(&s, "],\"issuers\":[");
 	for (int i = 0; i < vf->nissuers; i++)

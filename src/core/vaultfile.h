@@ -8,6 +8,8 @@
  *	 "vault": "name", "instance": "id", "peers": ["id"...],
  *	 "keyring": { "active": 1, "versions": [ {"version":1,"key":"<base64url 32 bytes>",
  *				   "created":"..."} ], "last": 1 },	   the highest version ever given
+ *				   instead of "key": "key_file":"/path", or "key_command":["/program","argument"...]
+ *				   with "timeout": seconds; "retired":"..." keeps a version out of the ring
  *	 "identity": { "source": "assertion|authenticated|role", "leeway": 30,
  *		"issuers": [ {"issuer": "...", "audience": "...", "tenant": "" |
  *			"tenant_claim": "tid", "tenants": ["a"], "subject_claim": "sub",
@@ -39,6 +41,17 @@ extern OvIdentitySource ov_vaultfile_source(const OvVaultFile *vf);
  *	"issuers":[{"issuer":..,"audience":..,"keys":n}]}: nothing secret */
 extern char *ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf);
 extern int	ov_vaultfile_active_version(const OvVaultFile *vf);
+
+/* 8 bytes in hex: tells keys apart and nothing else.  false: the version is not in the ring. */
+#define OV_KEY_FINGERPRINT_LEN 16
+extern bool ov_vaultfile_fingerprint(const OvVaultFile *vf, int version, char out[OV_KEY_FINGERPRINT_LEN + 1]);
+/* Is this key in the ring?  fingerprint "": any key of that version */
+extern bool ov_vaultfile_has(const OvVaultFile *vf, int version, const char *fingerprint);
+
+/* How "key_command" is run; NULL, as it is at first: not at all.  For the key
+ * worker and the tool, never where a vault file of somebody else's is parsed. */
+extern OvCode (*ov_vaultfile_command) (const OvJson *argv, int timeout_ms,
+									   unsigned char key[OV_KEY_LEN], OvError *err);
 
 /* Wrap and unwrap a vault_key with a platform version.  The wrap is a record
  * (record.h) whose key id is the platform version and whose AAD has purpose

@@ -22,11 +22,13 @@
 
 #include "conceal.h"
 #include "core/codec.h"
+#include "core/keysource.h"
 #include "core/vaultfile.h"
 #include "guc.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -44,6 +46,19 @@ static struct
 	int64		expires_at;
 	int			pid;			/* who used it: only that backend may have the key released */
 }			used[MAX_SINGLE_USE];
+
+/* A key command is left when the server stops: nobody waits for it then. */
+static bool
+shall_stop(void)
+{
+	return ProcDiePending || !PostmasterIsAlive();
+}
+
+static OvCode
+run_key_command(const OvJson *argv, int timeout_ms, unsigned char key[OV_KEY_LEN], OvError *err)
+{
+	return ov_key_from_command(argv, timeout_ms, shall_stop, key, err);
+}
 
 static void
 load_vault(void)
@@ -484,6 +499,7 @@ ov_key_worker_main(Datum arg)
 	ov_conceal_pages(reply_buf, sizeof(reply_buf));
 	ov_conceal_worker("key worker");
 	before_shmem_exit(drop_vault, (Datum) 0);
+	ov_vaultfile_command = run_key_command;
 	ov_worker_register(OV_WORKER_KEY, InvalidOid);
 	pgstat_report_appname("oauth_vault key worker");
 	context = AllocSetContextCreate(TopMemoryContext, "oauth_vault key worker", ALLOCSET_DEFAULT_SIZES);

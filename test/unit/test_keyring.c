@@ -5,9 +5,11 @@
  * Runs the tool built beside this test.
  */
 #include "core/codec.h"
+#include "core/keysource.h"
 #include "core/vaultfile.h"
 #include "tap.h"
 
+#include <dirent.h>
 #include <libgen.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -98,6 +100,34 @@ mode(const char *path)
 	struct stat st;
 
 	return stat(path, &st) == 0 ? (int) (st.st_mode & 07777) : -1;
+}
+
+static int
+count_beside(void)
+{
+	DIR		   *d = opendir(dir);
+	struct dirent *e;
+	int			n = 0;
+
+	while (d != NULL && (e = readdir(d)) != NULL)
+		n += e->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+static void
+write_script(const char *path, const char *text)
+{
+	FILE	   *f = fopen(path, "w");
+
+	if (f == NULL || fputs(text, f) < 0 || fclose(f) != 0 || chmod(path, 0755) != 0)
+		diag("could not write %s", path);
+}
+
+static OvCode
+run_command(const OvJson *argv, int timeout_ms, unsigned char key[OV_KEY_LEN], OvError *err)
+{
+	return ov_key_from_command(argv, timeout_ms, NULL, key, err);
 }
 
 static void
@@ -202,13 +232,32 @@ rotation(void)
 	is_int(run("activate", "--file", file, "--version", "2x", NULL), 1, "nor what is no number");
 	is_str(slurp(file), before, "all of which leaves the file as it was");
 
+	is_int(run("retire", "--file", file, "--version", "1", "--destroy", NULL), 1, "a version that is not retired is not destroyed");
+	is_int(run("retire", "--file", file, "--version", "1", "--undo", NULL), 1, "nor put back");
+	is_str(slurp(file), before, "and the file is as it was");
 	is_int(run("retire", "--file", file, "--version", "1", NULL), 0, "retire");
 	vf = loaded();
-	is_int(ov_vaultfile_unwrap(vf, &aad, wrapped[0], n, again, NULL), OV_E_NOTFOUND, "the old version is gone");
+	is_int(ov_vaultfile_unwrap(vf, &aad, wrapped[0], n, again, NULL), OV_E_NOTFOUND, "the old version is out of the ring");
 	is_int(ov_vaultfile_unwrap(vf, &aad, wrapped[1], n, again, NULL), OV_OK, "the new one opens");
+	ok(strstr(ov_vaultfile_public(arena, vf), "{\"version\":1,\"retired\":true}") != NULL, "and show says so");
 	ov_vaultfile_free(vf);
+	is_int(run("activate", "--file", file, "--version", "1", NULL), 1, "a retired version is not activated");
+	is_int(run("retire", "--file", file, "--version", "1", NULL), 1, "nor retired twice");
+	is_int(run("retire", "--file", file, "--version", "1", "--undo", "--destroy", NULL), 1, "nor put back and destroyed");
+	is_int(run("retire", "--file", file, "--version", "1", "--undo", NULL), 0, "but it can be put back");
+	vf = loaded();
+	ok(ov_vaultfile_unwrap(vf, &aad, wrapped[0], n, again, NULL) == OV_OK && memcmp(key, again, OV_KEY_LEN) == 0,
+	   "with the key it had");
+	ov_vaultfile_free(vf);
+	is_str(slurp(file), before, "as if nothing had been");
+	run("retire", "--file", file, "--version", "1", NULL);
+	is_int(run("retire", "--file", file, "--version", "1", "--destroy", NULL), 0, "a retired version can be destroyed");
+	ok(ov_json_at(parsed(slurp(file)), "/keyring/versions")->count == 1 && strstr(slurp(file), "\"version\": 1") == NULL,
+	   "and is gone");
+	is_int(run("retire", "--file", file, "--version", "1", "--undo", NULL), 1, "for ever");
 	run("add", "--file", file, NULL);
 	run("retire", "--file", file, "--version", "3", NULL);
+	run("retire", "--file", file, "--version", "3", "--destroy", NULL);
 	run("add", "--file", file, NULL);
 	is_str(out, "added version 4", "a retired version's number is not given again");
 	is_int(run("sign", "--file", file, "--user", "ada", NULL), 0, "the issuers are still there");
@@ -222,7 +271,104 @@ rotation(void)
 	vf = loaded();
 	ok(vf != NULL, "and the file that is left is one that loads");
 	ov_vaultfile_free(vf);
-	ok(access(ov_arena_printf(arena, "%s.new", file), F_OK) != 0, "with nothing beside it");
+	is_int(count_beside(), 2, "with nothing beside it and the signing key");
+	forget();
+}
+
+static void
+sources(void)
+{
+	char	   *key_file = ov_arena_printf(arena, "%s/platform.key", dir),
+			   *script = ov_arena_printf(arena, "%s/print-key", dir);
+	const char *key;
+	OvVaultFile *vf;
+	char		fp[4][OV_KEY_FINGERPRINT_LEN + 1];
+	OvError		err;
+
+	run("init", "--file", file, "--source", "role", NULL);
+	is_int(run("add", "--file", file, "--key-file", "platform.key", NULL), 1, "a key file needs an absolute path");
+	is_int(run("add", "--file", file, "--key-file", key_file, NULL), 0, "add with a key file");
+	ok(strstr(out, key_file) != NULL && strstr(out, "added version 2") != NULL, "says what it wrote");
+	is_int(mode(key_file), 0600, "the key file is its owner's only");
+	key = slurp(key_file);
+	ok(strlen(key) == 44 && strstr(slurp(file), ov_arena_strndup(arena, key, 43)) == NULL, "with a key that is not in the vault file");
+	is_int(run("add", "--file", file, "--key-file", key_file, NULL), 0, "add with a key file that is there");
+	is_str(slurp(key_file), key, "leaves it as it is");
+	ok(strstr(out, "wrote") == NULL, "and says so");
+
+	write_script(script, ov_arena_printf(arena, "#!/bin/sh\n[ \"$1\" = give ] && printf '%%s\\n' '%.43s'\n", key));
+	is_int(run("add", "--file", file, "--key-command", script, "--key-arg", "give", NULL), 0, "add with a key command");
+	is_int(run("add", "--file", file, "--key-command", script, "--key-arg", "keep", NULL), 1, "not with one that fails");
+	ok(strstr(out, "exit status 1") != NULL, "and the reason is told");
+	is_int(run("add", "--file", file, "--key-command", "print-key", NULL), 1, "nor by a relative path");
+	is_int(run("add", "--file", file, "--key-arg", "x", NULL), 1, "an argument needs its command");
+	is_int(run("add", "--file", file, "--key-file", key_file, "--key-command", script, NULL), 1, "a key has one source");
+	is_int(run("show", "--file", file, NULL), 0, "show runs the command");
+	ok(strstr(out, ov_arena_strndup(arena, key, 43)) == NULL, "and prints no key");
+	ok(ov_vaultfile_load(file, NULL, &vf, &err) == OV_E_DENIED && strstr(err.message, "not run here") != NULL,
+	   "who has not said how runs no command");
+	ov_vaultfile_command = run_command;
+	vf = loaded();
+	for (int i = 0; i < 4; i++)
+		ok(ov_vaultfile_fingerprint(vf, i + 1, fp[i]), "version %d has a key", i + 1);
+	ok(strcmp(fp[0], fp[1]) != 0 && strcmp(fp[1], fp[2]) == 0 && strcmp(fp[1], fp[3]) == 0, "file and command give the same one");
+	ok(ov_vaultfile_has(vf, 2, fp[1]) && ov_vaultfile_has(vf, 2, "") && !ov_vaultfile_has(vf, 2, fp[0]) && !ov_vaultfile_has(vf, 9, ""),
+	   "which a fingerprint tells from another");
+	ov_vaultfile_free(vf);
+
+	write_script(script, "#!/bin/sh\nexit 3\n");
+	is_int(ov_vaultfile_load(file, NULL, &vf, &err), OV_E_IO, "a command that fails later makes the file unusable");
+	run("retire", "--file", file, "--version", "4", NULL);
+	ok(strstr(out, "exit status 3") != NULL, "and the tool needs it to know what it keeps");
+	write_script(script, ov_arena_printf(arena, "#!/bin/sh\nprintf '%%s\\n' '%.43s'\n", key));
+	is_int(run("retire", "--file", file, "--version", "4", NULL), 0, "once retired");
+	write_script(script, "#!/bin/sh\nexit 3\n");
+	vf = loaded();
+	ok(vf != NULL, "it is not run any more");
+	ov_vaultfile_free(vf);
+	chmod(key_file, 0644);
+	is_int(ov_vaultfile_load(file, NULL, &vf, &err), OV_E_CONFIG, "a key file that others can read is refused");
+	ok(strstr(err.message, key_file) != NULL, "by its name");
+	ov_vaultfile_command = NULL;
+	unlink(script);
+	unlink(key_file);
+	forget();
+}
+
+/* Twelve tools at a time add a version each: none is lost, none given twice. */
+static void
+at_a_time(void)
+{
+	pid_t		children[12];
+	int			done = 0,
+				status;
+	OvVaultFile *vf;
+	char		fp[OV_KEY_FINGERPRINT_LEN + 1];
+	bool		all = true;
+
+	run("init", "--file", file, "--source", "role", NULL);
+	for (int i = 0; i < 12; i++)
+		if ((children[i] = fork()) == 0)
+			_exit(run("add", "--file", file, NULL));
+	for (int i = 0; i < 12; i++)
+		if (waitpid(children[i], &status, 0) == children[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+			done++;
+	is_int(done, 12, "twelve additions at a time succeed");
+	vf = loaded();
+	for (int v = 1; v <= 13; v++)
+		all &= ov_vaultfile_fingerprint(vf, v, fp);
+	ok(all, "and all twelve are there");
+	ov_vaultfile_free(vf);
+	is_int(count_beside(), 1, "with nothing beside the file");
+	forget();
+	for (int i = 0; i < 12; i++)
+		if ((children[i] = fork()) == 0)
+			_exit(run("init", "--file", file, "--source", "role", NULL));
+	for (int i = done = 0; i < 12; i++)
+		if (waitpid(children[i], &status, 0) == children[i] && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+			done++;
+	is_int(done, 1, "of twelve that make the file one succeeds");
+	is_int(count_beside(), 1, "and leaves one file");
 	forget();
 }
 
@@ -296,6 +442,8 @@ main(int argc, char **argv)
 	signing_key = ov_arena_printf(arena, "%s.signing-key.json", file);
 	init();
 	rotation();
+	sources();
+	at_a_time();
 	signing();
 	usage();
 	rmdir(dir);
