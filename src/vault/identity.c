@@ -18,7 +18,6 @@
 
 #include "access/xact.h"
 #include "compat.h"
-#include "conceal.h"
 #include "core/codec.h"
 #include "core/json.h"
 #include "executor/execdesc.h"
@@ -350,7 +349,6 @@ ov_person(const char *assertion)
 	if (assertion != NULL)
 	{
 		ov_secret_in_statement();
-		ov_conceal_session();
 	}
 	switch (ov_current_settings()->source)
 	{
