@@ -24,7 +24,6 @@
 #include "funcapi.h"
 #include "libpq/libpq-be.h"
 #include "nodes/plannodes.h"
-#include "redact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
@@ -346,10 +345,6 @@ ov_person(const char *assertion)
 {
 	const OvPerson *p;
 
-	if (assertion != NULL)
-	{
-		ov_secret_in_statement();
-	}
 	switch (ov_current_settings()->source)
 	{
 		case OV_SOURCE_ROLE:
