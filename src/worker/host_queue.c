@@ -3,13 +3,18 @@
  *	  Requests on their way to the engine: how many at a time to one host.
  *
  * A host gets oauth_vault.max_host_connections requests at a time; the others
- * wait here, where no timeout of theirs runs yet.  A host that has not answered
- * BREAK_AFTER times in a row gets a pause, which grows: its waiting requests end
- * at once as not sent, so that one silent provider neither fills the room for
- * jobs nor makes each connection wait for itself.  After the pause one request
- * goes first; an answer, whatever it says, closes the breaker.
+ * wait here, where no timeout of theirs runs yet.  A refresh that waits has an
+ * intent that says "not sent" (tries = 0); before it leaves, that it leaves is
+ * committed, for all that leave together.
  *
- * Process-local; forgotten with the worker, and when the configuration changes.
+ * A host that has not answered BREAK_AFTER times in a row gets a pause, which
+ * grows: its waiting requests end at once as not sent, so that one silent
+ * provider neither fills the room for jobs nor makes each connection wait for
+ * itself.  After the pause one request goes first; an answer, whatever it says,
+ * ends the pauses.
+ *
+ * Process-local; forgotten with the worker, pauses also when the configuration
+ * changes.
  */
 #include "worker/host_queue.h"
 
@@ -22,6 +27,8 @@
 #define BREAK_AFTER 8
 #define PAUSE_MIN_MS 2000
 #define PAUSE_MAX_MS 60000
+#define BATCH_MAX 100
+#define RETRY_MS 50				/* when departures could not be committed */
 
 struct OvHost
 {
@@ -62,7 +69,7 @@ host_of(OvJob *job, const char *url)
 
 /* May one more request go to this host now? */
 static bool
-may_send(const OvHost *h, TimestampTz now)
+has_room(const OvHost *h, TimestampTz now)
 {
 	if (h->pause_ms > 0)
 		return h->active == 0 && h->paused_until <= now;
@@ -76,31 +83,38 @@ is_paused(const OvHost *h, TimestampTz now)
 }
 
 static void
-send_now(OvHost *h, OvJob *job)
+reserve(OvHost *h, OvJob *job)
 {
+	job->host = h;
+	job->reserved = true;
 	h->active++;
-	ov_engine_send(job, &job->waiting);
 }
 
 void
-ov_job_send(OvJob *job, const OvHttpRequest *req)
+ov_host_release(OvJob *job)
+{
+	if (job->reserved)
+		job->host->active--;
+	job->reserved = false;
+	job->host = NULL;
+}
+
+bool
+ov_host_reserve(OvJob *job, const char *url, TimestampTz *paused_until)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	OvHost	   *h = host_of(job, req->url);
+	OvHost	   *h = host_of(job, url);
 
+	*paused_until = is_paused(h, now) ? h->paused_until : 0;
+	if (*paused_until == 0 && h->first == NULL && has_room(h, now))
+		reserve(h, job);
+	return job->reserved;
+}
+
+static void
+enqueue(OvHost *h, OvJob *job)
+{
 	job->host = h;
-	job->waiting = *req;
-	if (is_paused(h, now))
-	{
-		job->host = NULL;
-		ov_engine_fail(job, "the provider's host has not answered for a while");
-		return;
-	}
-	if (h->first == NULL && may_send(h, now))
-	{
-		send_now(h, job);
-		return;
-	}
 	job->next_waiting = NULL;
 	if (h->first == NULL)
 		h->first = job;
@@ -111,14 +125,27 @@ ov_job_send(OvJob *job, const OvHttpRequest *req)
 }
 
 void
+ov_job_send(OvJob *job, const OvHttpRequest *req)
+{
+	TimestampTz paused_until = 0;
+
+	job->waiting = *req;
+	if (job->reserved || ov_host_reserve(job, req->url, &paused_until))
+		ov_engine_send(job, &job->waiting);
+	else if (paused_until != 0)
+		ov_engine_fail(job, OV_HOST_PAUSED);
+	else
+		enqueue(host_of(job, req->url), job);
+}
+
+void
 ov_host_answered(OvJob *job, const OvHttpResponse *resp)
 {
 	OvHost	   *h = job->host;
 
 	if (h == NULL)
 		return;
-	job->host = NULL;
-	h->active--;
+	ov_host_release(job);
 	if (resp->transport_error == NULL && resp->status != 0)
 	{
 		h->silent = 0;
@@ -132,7 +159,7 @@ ov_host_answered(OvJob *job, const OvHttpResponse *resp)
 }
 
 static OvJob *
-take(OvHost *h)
+dequeue(OvHost *h)
 {
 	OvJob	   *job = h->first;
 
@@ -141,31 +168,75 @@ take(OvHost *h)
 	return job;
 }
 
-void
-ov_hosts_dispatch(void)
+static void
+put_back(OvJob *job)
+{
+	OvHost	   *h = job->host;
+
+	ov_host_release(job);
+	job->host = h;
+	job->next_waiting = h->first;
+	if (h->first == NULL)
+		h->last = job;
+	h->first = job;
+	waiting = true;
+}
+
+/* Takes up to BATCH_MAX that have room now; ends those of paused hosts. */
+static int
+take_ready(OvJob **ready)
 {
 	HASH_SEQ_STATUS all;
 	OvHost	   *h;
-	TimestampTz now;
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
 
-	if (!waiting)
-		return;
-	now = GetCurrentTimestamp();
 	waiting = false;
 	hash_seq_init(&all, hosts);
 	while ((h = hash_seq_search(&all)) != NULL)
 	{
 		while (h->first != NULL && is_paused(h, now))
 		{
-			OvJob	   *job = take(h);
+			OvJob	   *job = dequeue(h);
 
 			job->host = NULL;
-			ov_engine_fail(job, "the provider's host has not answered for a while");
+			ov_engine_fail(job, OV_HOST_PAUSED);
 		}
-		while (h->first != NULL && may_send(h, now))
-			send_now(h, take(h));
+		while (h->first != NULL && n < BATCH_MAX && has_room(h, now))
+		{
+			ready[n] = dequeue(h);
+			reserve(h, ready[n++]);
+		}
 		waiting = waiting || h->first != NULL;
 	}
+	return n;
+}
+
+void
+ov_hosts_dispatch(void)
+{
+	OvJob	   *ready[BATCH_MAX];
+	OvJob	   *refreshes[BATCH_MAX];
+	int			n,
+				nrefreshes = 0;
+
+	if (!waiting)
+		return;
+	n = take_ready(ready);
+	for (int i = 0; i < n; i++)
+		if (ready[i]->kind == OV_JOB_REFRESH)
+			refreshes[nrefreshes++] = ready[i];
+	if (nrefreshes > 0 && !ov_refresh_depart(refreshes, nrefreshes))
+	{
+		for (int i = n - 1; i >= 0; i--)
+			put_back(ready[i]);
+		ov_tick_at(OV_TICK_DISPATCH, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS));
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		ov_engine_send(ready[i], &ready[i]->waiting);
+	if (n == BATCH_MAX)
+		ov_tick_at(OV_TICK_DISPATCH, GetCurrentTimestamp());
 }
 
 void

@@ -15,7 +15,9 @@ extern void ov_engine_fail(OvJob *job, const char *why);
 /* the queue's */
 /* A request has ended: there is room.  No ereport, no palloc. */
 extern void ov_host_answered(OvJob *job, const OvHttpResponse *resp);
-/* Sends what waited for room. */
+/* Gives the place back. */
+extern void ov_host_release(OvJob *job);
+/* Sends what waited for room; with interrupts held. */
 extern void ov_hosts_dispatch(void);
 /* Forgets who has been silent: the configuration has changed. */
 extern void ov_hosts_forgive(void);

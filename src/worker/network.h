@@ -166,6 +166,7 @@ typedef enum OvTick
 	OV_TICK_SWEEP,				/* flows that have ended */
 	OV_TICK_TRACE,				/* audit rows that the ring had no room for */
 	OV_TICK_WAITERS,			/* callers that have left */
+	OV_TICK_DISPATCH,			/* requests that wait for room at their host */
 	OV_NTICKS
 } OvTick;
 
@@ -191,6 +192,7 @@ typedef struct OvJob
 	dlist_node	all;
 	struct OvJob *next;			/* among the arrived or the stuck */
 	struct OvHost *host;		/* being asked, or waited for (host_queue.c) */
+	bool		reserved;		/* counts as a request of the host's */
 	struct OvJob *next_waiting;
 	OvHttpRequest waiting;		/* its strings are in the arena, or constant */
 	int			failures;		/* of storing the answer */
@@ -203,6 +205,10 @@ extern void ov_job_free(OvJob *job);	/* cleanses */
 /* Sends, now or when the host has room (host_queue.c); whatever happens then
  * arrives as an answer. */
 extern void ov_job_send(OvJob *job, const OvHttpRequest *req);
+/* Takes one of the host's places for the request that the job will send; false:
+ * it will have to wait for one, or the host is paused until *paused_until. */
+extern bool ov_host_reserve(OvJob *job, const char *url, TimestampTz *paused_until);
+#define OV_HOST_PAUSED "the provider's host has not answered for a while"
 /* Could requests be sent at all?  false: why not. */
 extern bool ov_engine_ready(OvFailure *f);
 /* How many more jobs may be begun; background work leaves some for callers. */
@@ -347,6 +353,8 @@ extern void ov_refresh_recover_tick(TimestampTz now);
 extern void ov_refresh_due_tick(TimestampTz now);
 extern void ov_refresh_apply(OvJob **jobs, int n);
 extern void ov_refresh_waiters_tick(TimestampTz now);
+/* Commits that these are sent now; false: not yet. */
+extern bool ov_refresh_depart(OvJob **jobs, int n);
 
 /* ---- flow.c, revocation.c, discover.c ---- */
 

@@ -50,6 +50,7 @@
 #define STUCK_MIN_MS 100
 #define STUCK_MAX_MS 5000
 #define MAX_WAIT_MS 60000
+#define GRACE_MS 300			/* for answers on their way, when we are to end */
 
 MemoryContext ov_round;
 static WaitEventSet *events;
@@ -355,6 +356,7 @@ ov_job_new(OvJobKind kind, Size size, void (*read) (OvJob *job, const OvHttpResp
 void
 ov_job_free(OvJob *job)
 {
+	ov_host_release(job);
 	dlist_delete(&job->all);
 	njobs--;
 	ov_arena_free(job->arena);
@@ -596,6 +598,8 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_TRACE:
 			ov_trace_flush();
 			break;
+		case OV_TICK_DISPATCH:
+			break;				/* each round does */
 		case OV_TICK_WAITERS:
 			ov_refresh_waiters_tick(now);
 			break;
@@ -669,6 +673,20 @@ leave(int code, Datum arg)
 	}
 }
 
+/* Terminated, with requests under way: those that are answered in a moment are
+ * not in doubt. */
+static bool
+wait_for_answers(void)
+{
+	static TimestampTz since;
+
+	if (!ProcDiePending || http == NULL || ov_http_in_flight(http) == 0)
+		return false;
+	if (since == 0)
+		since = GetCurrentTimestamp();
+	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), GRACE_MS);
+}
+
 static bool
 batch_is_ripe(void)
 {
@@ -695,7 +713,8 @@ start(Oid database)
 	build_events();
 	for (OvTick tick = 0; tick < OV_NTICKS; tick++)
 		ticks[tick] = 0;
-	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = ticks[OV_TICK_WAITERS] = DT_NOEND;
+	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = DT_NOEND;
+	ticks[OV_TICK_WAITERS] = ticks[OV_TICK_DISPATCH] = DT_NOEND;
 }
 
 void
@@ -708,12 +727,14 @@ ov_network_worker_main(Datum database)
 	{
 		WaitEvent	happened[3];
 		bool		held = false;
+		bool		leaving = wait_for_answers();
+		long		timeout;
 		int			n;
 
 		ResetLatch(MyLatch);
 		MemoryContextSwitchTo(ov_round);
 		MemoryContextReset(ov_round);
-		if (arrived != NULL)
+		if (arrived != NULL || leaving)
 			passed_over = true;
 		else
 		{
@@ -736,16 +757,21 @@ ov_network_worker_main(Datum database)
 			if (held)
 				RESUME_INTERRUPTS();
 		}
-		ov_hosts_dispatch();
 		if (http != NULL)
 			ov_http_service(http);
-		ov_hosts_dispatch();
 		if (batch_is_ripe())
 		{
 			store_arrived();
 			passed_over = true;
 		}
-		n = WaitEventSetWait(events, passed_over && arrived == NULL ? 0 : wait_ms(), happened, 3, PG_WAIT_EXTENSION);
+		if (arrived == NULL && !leaving)
+		{
+			HOLD_INTERRUPTS();
+			ov_hosts_dispatch();
+			RESUME_INTERRUPTS();
+		}
+		timeout = leaving && arrived == NULL ? GRACE_MS / 10 : passed_over && arrived == NULL ? 0 : wait_ms();
+		n = WaitEventSetWait(events, timeout, happened, 3, PG_WAIT_EXTENSION);
 		for (int i = 0; i < n; i++)
 			if (happened[i].events & WL_LATCH_SET)
 				look_at_tables_soon();

@@ -1,12 +1,12 @@
 /*
  * refresh.c
- *	  Claiming refreshes: what callers ask for, what is due, what a predecessor
- *	  has left open (the latter two are found in refresh_due.c).
+ *	  Claiming refreshes: what callers ask for, and what refresh_due.c finds.
  *
  * Single flight: a connection is in the table `running` from its claim until
  * its answer is stored; whoever asks meanwhile joins.  The claim is also a row,
- * intent, with both counters, committed before the request leaves.  One
- * transaction claims a whole batch; if it fails, each is tried alone.
+ * intent, with both counters, committed before the request leaves; tries counts
+ * how often it has.  One transaction claims a whole batch; if it fails, each is
+ * tried alone.
  *
  * An intent found without a job is a predecessor's: in doubt.  The same refresh
  * token is sent once more where the provider's rules allow that; otherwise the
@@ -81,8 +81,8 @@ static OvQuery read_intent = {
 	"SELECT token_generation, decision_epoch, tries FROM oauth_vault.intent WHERE connection_id = $1", "u"
 };
 static OvQuery insert_intent = {
-	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at)"
-	" VALUES ($1, $2, $3, $4)", "ullz"
+	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at, tries)"
+	" VALUES ($1, $2, $3, $4, $5)", "ullzi"
 };
 static OvQuery retry_intent = {
 	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id IN"
@@ -379,6 +379,7 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 	OvConnector *c = connector_of(r, row->connector_id);
 	OvRefresh  *job;
 	const char *dead;
+	TimestampTz paused_until;
 	OvArgs		a = {0};
 
 	if (c == NULL || strcmp(c->status, "active") != 0)
@@ -417,6 +418,14 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 		}
 		return;
 	}
+	if (!ov_host_reserve(&job->job, job->req.url, &paused_until) && paused_until != 0)
+	{
+		drop(w);
+		w->retry_at = paused_until;
+		(void) ov_refuse_later(&w->failure, OV_HOST_PAUSED, row->last_error, paused_until);
+		refuse(w);
+		return;
+	}
 	/* found again by the round's other wants, and dropped if it is rolled back */
 	w->verdict = OV_STARTED;
 	remember_running(job);
@@ -432,6 +441,8 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 	ov_arg_int8(&a, row->generation);
 	ov_arg_int8(&a, row->epoch);
 	ov_arg_time(&a, r->now);
+	/* what waits for room at its host has not been sent */
+	ov_arg(&a, Int32GetDatum(job->job.reserved ? 1 : 0), false);
 	(void) ov_run(&insert_intent, OV_WRITE, &a);
 }
 
@@ -444,9 +455,9 @@ open_intent(const OvWant *w, const Row *row)
 	if (ov_query(&read_intent, OV_READ, &id, NULL) == 0)
 		return 0;
 	if (row != NULL && ov_int8(0, 1) == row->generation && ov_int8(0, 2) == row->epoch &&
-		strcmp(row->status, "active") == 0)
+		strcmp(row->status, "active") == 0 && ov_int8(0, 3) > 0)
 		return (int) ov_int8(0, 3);
-	/* The row has moved on: whatever came of it matters no more. */
+	/* Never sent, or the row has moved on: whatever came of it matters no more. */
 	(void) ov_query(&delete_intent, OV_WRITE, &id, NULL);
 	return 0;
 }
@@ -585,7 +596,7 @@ claim_work(void *arg)
 			OvArgs		a = {0};
 
 			ov_arg_uuid(&a, w->id);
-			ov_arg_time(&a, TimestampTzPlusMilliseconds(r->now, POSTPONE_MS));
+			ov_arg_time(&a, w->retry_at ? w->retry_at : TimestampTzPlusMilliseconds(r->now, POSTPONE_MS));
 			(void) ov_run(&postpone, OV_WRITE, &a);
 		}
 	}

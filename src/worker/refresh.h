@@ -84,6 +84,7 @@ typedef struct OvWant
 	OvFailure	failure;		/* OV_REFUSED, OV_ENDED */
 	int64		new_generation;
 	const char *result;
+	TimestampTz retry_at;		/* of one that is due: not before; 0: the usual pause */
 	OvTrace		trace;			/* OV_ENDED */
 } OvWant;
 

@@ -1,7 +1,8 @@
 /*
  * refresh_due.c
  *	  Which connections to refresh without being asked: those that are due, and
- *	  those that a predecessor has left in doubt.
+ *	  those that a predecessor has left in doubt; and the departure of those that
+ *	  had to wait for room at their host.
  *
  * Due connections are found by index from a cursor on: what was claimed moves
  * ahead of it, so that a scan does not wade through the index entries of
@@ -29,6 +30,13 @@ static bool said_sealed;
 static OvQuery mark_in_doubt = {
 	"UPDATE oauth_vault.intent SET in_doubt = true WHERE connection_id IN (SELECT connection_id"
 	" FROM oauth_vault.intent WHERE NOT in_doubt AND started_at < $1 FOR UPDATE SKIP LOCKED)", "z"
+};
+static OvQuery send_intent = {
+	"UPDATE oauth_vault.intent SET tries = greatest(tries, 1), started_at = $2 WHERE connection_id IN"
+	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = $1 FOR UPDATE SKIP LOCKED)", "uz"
+};
+static OvQuery intent_exists = {
+	"SELECT 1 FROM oauth_vault.intent WHERE connection_id = $1 AND $2 IS NOT NULL", "uz"
 };
 static OvQuery open_intents = {
 	"SELECT connection_id FROM oauth_vault.intent ORDER BY started_at LIMIT $1", "l"
@@ -236,4 +244,39 @@ ov_refresh_due_tick(TimestampTz now)
 		ov_tick_at(OV_TICK_DUE, now);
 	else if (d.next != 0)
 		ov_tick_at(OV_TICK_DUE, d.next);
+}
+
+/* ---- what waited for room at its host ---- */
+
+typedef struct Departure
+{
+	OvJob	  **jobs;
+	int			n;
+} Departure;
+
+static void
+depart_work(void *arg)
+{
+	Departure  *d = arg;
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < d->n; i++)
+	{
+		OvArgs		a = {0};
+
+		ov_arg_uuid(&a, ((OvRefresh *) d->jobs[i])->g.connection_id);
+		ov_arg_time(&a, now);
+		/* One that is locked keeps all waiting; one that somebody has deleted does not. */
+		if (ov_run(&send_intent, OV_WRITE, &a) == 0 && ov_run(&intent_exists, OV_READ, &a) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("an intent is locked by another transaction")));
+	}
+}
+
+bool
+ov_refresh_depart(OvJob **jobs, int n)
+{
+	Departure	d = {jobs, n};
+
+	return ov_transact("send refreshes", depart_work, &d) == 0;
 }

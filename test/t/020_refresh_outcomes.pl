@@ -108,6 +108,21 @@ ov_wait_for('the retry', sub { column('ada', 'attempts') eq '0' });
 ($state) = ov_sql_fails($node, 'ada', fresh());
 is($state, '00000', 'the worker tries again by itself');
 
+# ---- the worker is terminated in the middle ----
+
+expire('ada');
+behave(delayMs => 200);
+my $generation = column('ada', 'token_generation');
+$jwt = ov_assertion($node, 'ada');
+$waiting = session("SELECT oauth_vault.oauth_fresh_token('demo', assertion => '$jwt');\n\\q\n", '-U', 'app');
+ov_wait_for('a claim', sub { $waiting->{h}->pump_nb; superuser('SELECT count(*) FROM oauth_vault.intent WHERE tries = 1') eq '1' });
+superuser(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
+$waiting->{h}->finish;
+like(${ $waiting->{out} }, qr/^\S{20,}$/, 'a terminated worker stores what is answered in a moment')
+  or diag(${ $waiting->{err} });
+is(column('ada', "status || ' ' || token_generation - $generation"), 'active 1', 'and the grant is not in doubt');
+behave(delayMs => 0);
+
 # ---- the client is refused ----
 
 superuser("SELECT oauth_vault.oauth_set_client_secret('demo', 'a new one', keep_previous => true)");
