@@ -52,6 +52,43 @@ SELECT oid::regclass, reloptions FROM pg_class
 	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind = 'v'
 		AND NOT coalesce(reloptions @> '{security_barrier=true}', false);
 
+-- PostgreSQL's own roles: two read or write every table, the others nothing here
+SELECT r.rolname, string_agg(DISTINCT o.what, ', ' ORDER BY o.what) AS may
+	FROM pg_roles r, LATERAL (
+		SELECT p || ' on ' || CASE c.relkind WHEN 'v' THEN 'views' ELSE 'tables' END FROM pg_class c,
+			unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p
+			WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_table_privilege(r.oid, c.oid, p)
+		UNION ALL
+		SELECT 'EXECUTE ' || p.proname FROM pg_proc p
+			WHERE p.pronamespace = 'oauth_vault'::regnamespace AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
+		UNION ALL
+		SELECT p || ' on schema' FROM unnest('{USAGE,CREATE}'::text[]) p WHERE has_schema_privilege(r.oid, 'oauth_vault', p)) o (what)
+	WHERE r.rolname ~ '^pg_' GROUP BY r.rolname ORDER BY r.rolname COLLATE "C";
+-- What is nobody's row is out of their reach too, also through views
+SELECT c.oid::regclass FROM pg_class c
+	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+		AND NOT (relrowsecurity AND relforcerowsecurity);
+SELECT table_name FROM information_schema.views
+	WHERE table_schema = 'oauth_vault' AND 'YES' IN (is_updatable, is_insertable_into) ORDER BY table_name;
+BEGIN;
+INSERT INTO oauth_vault.connector (name, provider, client_id, key_id, redirect_uris) VALUES ('kept', 'oidc', 'x', 0, '{https://app.example/cb}');
+CREATE ROLE regress_ov_writer IN ROLE pg_write_all_data, pg_read_all_data;
+SET LOCAL ROLE regress_ov_writer;
+WITH u AS (UPDATE oauth_vault.connector SET metadata = '{"token_endpoint": "https://evil.example/"}' RETURNING 1) SELECT count(*) FROM u;
+WITH u AS (UPDATE oauth_vault.oauth_connectors SET metadata = '{"token_endpoint": "https://evil.example/"}' RETURNING 1) SELECT count(*) FROM u;
+WITH u AS (UPDATE oauth_vault.provider_builtin SET rules = '{}' RETURNING 1) SELECT count(*) FROM u;
+WITH d AS (DELETE FROM oauth_vault.home RETURNING 1) SELECT count(*) FROM d;
+SAVEPOINT s;
+INSERT INTO oauth_vault.provider_site (name, rules) VALUES ('oidc', '{"token": {"url": "https://evil.example/"}}');
+ROLLBACK TO s;
+WITH d AS (DELETE FROM oauth_vault.oauth_audit RETURNING 1) SELECT count(*) FROM d;
+DELETE FROM oauth_vault.oauth_my_access;
+ROLLBACK TO s;
+DELETE FROM oauth_vault.connection;
+ROLLBACK TO s;
+INSERT INTO oauth_vault.audit (audit_id, at, event, outcome) VALUES (-1, now(), 'token_access', 'ok');
+ROLLBACK;
+
 -- Granting one role is all that a backend needs; it gets nothing else by it
 CREATE ROLE regress_ov_app IN ROLE oauth_vault_user;
 SET ROLE regress_ov_app;

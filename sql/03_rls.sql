@@ -49,6 +49,126 @@ CREATE TEMP VIEW seen WITH (security_invoker = true) AS
 	UNION ALL SELECT 'user keys', count(*), array_agg(DISTINCT tenant || '/' || user_id) FROM oauth_vault.vault_key WHERE kind = 'user';
 GRANT SELECT ON seen TO PUBLIC;
 
+-- The same from the catalogue, with exact numbers: a table that is new, a policy
+-- that is gone or says too little or too much, security that is off or not
+-- forced: each makes a difference.
+CREATE FUNCTION pg_temp.own(t regclass) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE
+		WHEN t = 'oauth_vault.scope_policy'::regclass THEN 'tenant = %1$L AND coalesce(user_id, %2$L) = %2$L'
+		WHEN t = 'oauth_vault.vault_key'::regclass THEN 'kind <> %3$L OR tenant = %1$L AND user_id = %2$L'
+		WHEN bool_or(attname = 'user_id') THEN 'tenant = %1$L AND user_id = %2$L'
+		WHEN bool_or(attname = 'connection_id') THEN
+			'connection_id IN (SELECT connection_id FROM oauth_vault.connection WHERE tenant = %1$L AND user_id = %2$L)'
+		ELSE 'nobody''s' END
+	FROM pg_attribute WHERE attrelid = t AND attnum > 0 AND NOT attisdropped
+$$;
+CREATE FUNCTION pg_temp.wrong() RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	r	record;
+	who	text;
+	own	bigint;
+	n	bigint;
+	mine bigint;
+BEGIN
+	FOR r IN SELECT c.oid::regclass AS t, format(pg_temp.own(c.oid), '', '%1$s', 'user') AS is_own,
+			c.relname IN ('connection', 'revocation', 'scope_policy') AS writes
+		FROM pg_class c WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1
+	LOOP
+		IF r.is_own = 'nobody''s' THEN
+			FOREACH who IN ARRAY '{regress_ov_mallory,oauth_vault_owner}'::text[]
+			LOOP
+				BEGIN
+					INSERT INTO oauth_vault.home SELECT true, connector_id, 0, 0, 0, '' FROM oauth_vault.connector LIMIT 1 ON CONFLICT DO NOTHING;
+					INSERT INTO oauth_vault.provider_site VALUES ('some', '{}');
+					EXECUTE format('SELECT count(*) FROM %s', r.t) INTO own;
+					EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', r.t, who);
+					EXECUTE format('SET LOCAL ROLE %I', who);
+					EXECUTE format('SELECT count(*) FROM %s', r.t) INTO mine;
+					EXECUTE format('WITH d AS (DELETE FROM %s RETURNING 1) SELECT count(*) FROM d', r.t) INTO n;
+					RAISE SQLSTATE 'P1234';
+				EXCEPTION WHEN SQLSTATE 'P1234' THEN
+					RESET ROLE;
+				WHEN foreign_key_violation THEN		-- it may be deleted, but is needed
+					n := -1;
+				END;
+				IF n <> 0 OR own = 0 OR mine <> own THEN
+					RETURN NEXT format('%s sees %s rows of %s, which has %s, and deletes %s', who, mine, r.t, own, n);
+				END IF;
+			END LOOP;
+			CONTINUE;
+		END IF;
+		FOREACH who IN ARRAY '{regress_ov_ada,regress_ov_mallory,oauth_vault_owner}'::text[]
+		LOOP
+			EXECUTE format('SELECT count(*) FROM %s WHERE %s', r.t, format(r.is_own, who)) INTO own;
+			EXECUTE format('SET LOCAL ROLE %I', who);
+			EXECUTE format('SELECT count(*), count(*) FILTER (WHERE %s) FROM %s', format(r.is_own, who), r.t) INTO n, mine;
+			RESET ROLE;
+			IF n <> own OR mine <> own THEN
+				RETURN NEXT format('%s sees %s rows of %s, %s of them own; own are %s', who, n, r.t, mine, own);
+			END IF;
+		END LOOP;
+		EXECUTE format('SELECT count(*) FROM %s WHERE %s %s', r.t, format(r.is_own, 'regress_ov_mallory'),
+			CASE WHEN NOT r.writes THEN 'AND false' WHEN r.t = 'oauth_vault.scope_policy'::regclass THEN 'AND own_limit' ELSE '' END) INTO own;
+		IF r.t = 'oauth_vault.vault_key'::regclass THEN
+			own := 0;
+		END IF;
+		BEGIN
+			EXECUTE format('GRANT DELETE ON %s TO regress_ov_mallory', r.t);
+			SET LOCAL ROLE regress_ov_mallory;
+			EXECUTE format('WITH d AS (DELETE FROM %s RETURNING 1) SELECT count(*) FROM d', r.t) INTO n;
+			RAISE SQLSTATE 'P1234';
+		EXCEPTION WHEN SQLSTATE 'P1234' THEN
+			RESET ROLE;
+		END;
+		IF n <> own THEN
+			RETURN NEXT format('regress_ov_mallory deletes %s rows of %s instead of %s', n, r.t, own);
+		END IF;
+	END LOOP;
+	SELECT count(*) INTO own FROM oauth_vault.audit;
+	SET LOCAL ROLE oauth_vault_auditor;
+	SELECT count(*) INTO n FROM oauth_vault.audit;
+	RESET ROLE;
+	IF n <> own THEN
+		RETURN NEXT format('an auditor sees %s rows of audit instead of %s', n, own);
+	END IF;
+END
+$$;
+SELECT * FROM pg_temp.wrong();
+-- what is nobody's
+SELECT c.oid::regclass FROM pg_class c WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+	AND pg_temp.own(c.oid) = 'nobody''s' ORDER BY c.relname COLLATE "C";
+-- is any of it looked at in vain?
+DO $$
+DECLARE
+	broken	record;
+	found	text;
+	tried	integer := 0;
+BEGIN
+	FOR broken IN SELECT * FROM (
+		SELECT format('DROP POLICY %I ON %s', polname, polrelid::regclass) AS how FROM pg_policy
+			WHERE polrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'oauth_vault'::regnamespace)
+		UNION ALL
+		SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', c.oid::regclass, w) FROM pg_class c, unnest('{DISABLE,NO FORCE}'::text[]) w
+			WHERE relnamespace = 'oauth_vault'::regnamespace AND relrowsecurity AND NOT relispartition AND (w = 'DISABLE' OR relforcerowsecurity)
+		UNION ALL
+		SELECT format('CREATE POLICY leak ON %s USING (true)', c.oid::regclass) FROM pg_class c
+			WHERE relnamespace = 'oauth_vault'::regnamespace AND relrowsecurity AND NOT relispartition) b ORDER BY how COLLATE "C"
+	LOOP
+		BEGIN
+			EXECUTE broken.how;
+			SELECT string_agg(w, '; ') INTO found FROM pg_temp.wrong() w;
+			RAISE SQLSTATE 'P1235';
+		EXCEPTION WHEN SQLSTATE 'P1235' THEN
+			tried := tried + 1;
+			IF found IS NULL THEN
+				RAISE NOTICE 'not noticed: %', broken.how;
+			END IF;
+		END;
+	END LOOP;
+	RAISE NOTICE 'at least 30 ways to break it: %', tried >= 30;
+END
+$$;
+
 SET LOCAL ROLE regress_ov_ada;
 SELECT * FROM seen;
 SELECT connector, status, provider_state FROM oauth_vault.oauth_connections ORDER BY status;

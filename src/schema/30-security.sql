@@ -57,6 +57,26 @@ CREATE POLICY auditor ON oauth_vault.audit FOR SELECT TO oauth_vault_auditor
 	USING (true);
 COMMENT ON POLICY auditor ON oauth_vault.audit IS 'Auditors read everything';
 
+/*
+ * These hold nobody's rows.  Security on them is for whoever was given the
+ * right to write every table (pg_write_all_data): what a connector is, where
+ * its secrets go and which database this is, is changed through the functions
+ * for administrators or by a superuser.  Forced, because a view that can be
+ * written (oauth_connectors) writes as its owner.
+ */
+ALTER TABLE oauth_vault.home ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY readable ON oauth_vault.home FOR SELECT USING (true);
+COMMENT ON POLICY readable ON oauth_vault.home IS 'To read, for whoever may';
+ALTER TABLE oauth_vault.provider_builtin ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY readable ON oauth_vault.provider_builtin FOR SELECT USING (true);
+COMMENT ON POLICY readable ON oauth_vault.provider_builtin IS 'To read, for whoever may';
+ALTER TABLE oauth_vault.provider_site ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY readable ON oauth_vault.provider_site FOR SELECT USING (true);
+COMMENT ON POLICY readable ON oauth_vault.provider_site IS 'To read, for whoever may';
+ALTER TABLE oauth_vault.connector ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY readable ON oauth_vault.connector FOR SELECT USING (true);
+COMMENT ON POLICY readable ON oauth_vault.connector IS 'To read, for whoever may';
+
 /* No sealed value ever enters the planner's statistics. */
 ALTER TABLE oauth_vault.connection
 	ALTER COLUMN access_token SET STATISTICS 0,
