@@ -34,7 +34,7 @@ logfile = $dir/log
 INI
 append_to_file("$dir/pgbouncer.ini", "") ;
 my ($o, $e) = ('', '');
-my $h = IPC::Run::start([ $bouncer, "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(120));
+my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(120));
 my $ask = sub {
 	my ($sql) = @_;
 	my ($out, $err) = ('', '');

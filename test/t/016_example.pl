@@ -21,7 +21,7 @@ my ($out, $err) = ('', '');
 local %ENV = (%ENV, PORT => $port, PUBLIC_URL => 'https://app.example', USERINFO_URL => "$idp->{issuer}/me",
 	SIGNING_KEY => "$node->{ov_vault}.signing-key.json", NODE_EXTRA_CA_CERTS => "$ca_dir/ca.pem",
 	PGHOST => $node->host, PGPORT => $node->port, PGUSER => 'app', PGDATABASE => 'postgres');
-my $h = IPC::Run::start([ 'node', "$example/server.mjs" ], '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(120));
+my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL node), "$example/server.mjs" ], '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(120));
 ov_wait_for('the backend', sub { $h->pump_nb; $out =~ /^listening/ }) or die $err;
 
 my $http = HTTP::Tiny->new(max_redirect => 0, timeout => 30);
