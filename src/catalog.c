@@ -62,6 +62,7 @@ ov_settings_or_null(void)
 	settings.instance = ov_json_get_string(json, "instance");
 	if (settings.instance == NULL)
 		settings.instance = "";
+	settings.peers = string_list(ov_json_get(json, "peers"), &settings.npeers);
 	settings.allowed_hosts = string_list(ov_json_get(json, "allowed_hosts"), &settings.nhosts);
 	settings.allowed_networks = string_list(ov_json_get(json, "allowed_networks"), &settings.nnetworks);
 	settings_generation = generation;
@@ -93,32 +94,84 @@ ov_current_settings(void)
 /* ---- home row ---- */
 
 static OvQuery read_home = {
-	"SELECT vault_id, system_identifier, database_oid::int8, instance FROM oauth_vault.home", ""
+	"SELECT vault_id, system_identifier, database_oid::int8, instance, timeline::int8, claimed_at, counter"
+	" FROM oauth_vault.home", ""
 };
+static OvQuery any_key = {"SELECT FROM oauth_vault.vault_key LIMIT 1", ""};
 static OvQuery write_home = {
 	"INSERT INTO oauth_vault.home (vault_id, system_identifier, timeline, database_oid, instance)"
 	" VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", "uliOt"
 };
 
-bool
-ov_home(OvHome *home)
+static bool
+is_peer(const OvSettings *s, const char *instance)
 {
-	char	   *instance;
-	const OvSettings *s = ov_settings_or_null();
+	for (int i = 0; i < s->npeers; i++)
+		if (strcmp(s->peers[i], instance) == 0)
+			return true;
+	return false;
+}
 
+/*
+ * A standby that was promoted has another vault file than the primary had, and
+ * a later timeline.  If its file lists the primary's instance as a peer, it is
+ * the one that goes on.
+ */
+static void
+compare(OvHome *home, const OvSettings *s)
+{
+	int64		timeline = GetWALInsertionTimeLine();
+
+	if (s != NULL && strcmp(home->instance, s->instance) != 0)
+	{
+		if (!is_peer(s, home->instance))
+			strlcpy(home->why, "the vault file is of another instance", sizeof(home->why));
+		else if (timeline > home->timeline)
+			home->promoted = true;
+		else
+			strlcpy(home->why, "the vault file is a peer's, and this server has not been promoted",
+					sizeof(home->why));
+	}
+	else if (timeline != home->timeline)
+		snprintf(home->why, sizeof(home->why), "the server was restored or promoted: it is on timeline "
+				 INT64_FORMAT ", the home row on " INT64_FORMAT, timeline, home->timeline);
+}
+
+bool
+ov_home_row(OvHome *home)
+{
 	memset(home, 0, sizeof(*home));
 	if (ov_query(&read_home, OV_READ, NULL, NULL) == 0)
 		return false;
 	memcpy(home->vault_id, ov_uuid(0, 1), 16);
-	instance = ov_text(0, 4);
+	home->instance = ov_text(0, 4);
+	home->timeline = ov_int8(0, 5);
+	home->claimed_at = ov_time(0, 6);
+	home->counter = ov_int8(0, 7);
 	if ((uint64) ov_int8(0, 2) != GetSystemIdentifier())
 		strlcpy(home->why, "the database cluster is another one", sizeof(home->why));
 	else if ((Oid) ov_int8(0, 3) != MyDatabaseId)
 		strlcpy(home->why, "the database is a copy within its cluster", sizeof(home->why));
-	else if (s != NULL && strcmp(instance, s->instance) != 0)
-		strlcpy(home->why, "the vault file is of another instance", sizeof(home->why));
+	else
+		compare(home, ov_settings_or_null());
 	home->held = home->why[0] != '\0';
 	return true;
+}
+
+bool
+ov_home(OvHome *home)
+{
+	if (!ov_home_row(home))
+		return false;
+	if (!home->held)
+		home->held = ov_hold_published(home->claimed_at, home->why, sizeof(home->why));
+	return true;
+}
+
+bool
+ov_home_is_missing(void)
+{
+	return ov_query(&read_home, OV_READ, NULL, NULL) == 0 && ov_query(&any_key, OV_READ, NULL, NULL) > 0;
 }
 
 void
@@ -129,6 +182,11 @@ ov_home_claim(OvHome *home)
 
 	if (ov_home(home))
 		return;
+	/* A new one would stand in the way of the one that a restore is bringing. */
+	if (ov_home_is_missing())
+		ov_raise(ERRCODE_OV_VAULT_HELD, "this database has keys but no home row: it may be a copy that is being restored",
+				 ov_detail("reason", "the home row is missing", NULL),
+				 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
 	ov_new_uuid(id);
 	args[0] = ov_uuid_datum(id);
 	args[1] = Int64GetDatum((int64) GetSystemIdentifier());

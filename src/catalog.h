@@ -23,6 +23,8 @@ typedef struct OvSettings
 {
 	OvSource	source;
 	const char *instance;
+	int			npeers;
+	const char **peers;			/* instances of the same HA group */
 	int			nhosts;
 	const char **allowed_hosts;
 	int			nnetworks;
@@ -37,12 +39,21 @@ extern const OvSettings *ov_settings_or_null(void);
 typedef struct OvHome
 {
 	unsigned char vault_id[16];
+	char	   *instance;
+	int64		timeline;
+	TimestampTz claimed_at;
+	int64		counter;		/* of this claim; see worker/home.c */
 	bool		held;			/* this database is a copy that nobody has claimed (OV060) */
-	char		why[160];
+	bool		promoted;		/* a peer's that was promoted here: the network worker takes over */
+	char		why[256];
 } OvHome;
 
-/* The home row; false when there is none yet. */
+/* The home row, and what the network worker found out; false when there is none. */
 extern bool ov_home(OvHome *home);
+/* The home row compared with this server alone. */
+extern bool ov_home_row(OvHome *home);
+/* There are keys and no home row: a database that is being restored, or was in part. */
+extern bool ov_home_is_missing(void);
 /* The home row, made if there is none: in the transaction of the first sealed secret. */
 extern void ov_home_claim(OvHome *home);
 

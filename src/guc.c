@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 
 char	   *ov_guc_vault_file;
+char	   *ov_guc_state_dir;
 char	   *ov_guc_ca_file;
 int			ov_guc_http_timeout;
 int			ov_guc_connect_timeout;
@@ -50,6 +51,10 @@ ov_guc_define(void)
 	DefineCustomStringVariable("oauth_vault.vault_file",
 							   "Path of the vault file, outside the data directory.", NULL,
 							   &ov_guc_vault_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("oauth_vault.state_dir",
+							   "Directory of state files, outside the data directory.",
+							   "Empty: the directory of the vault file.",
+							   &ov_guc_state_dir, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomStringVariable("oauth_vault.ca_file",
 							   "CA certificates for connections to providers.",
 							   "Empty: the system's bundle.",

@@ -13,6 +13,7 @@ typedef enum OvAuditMode
 } OvAuditMode;
 
 extern char *ov_guc_vault_file;
+extern char *ov_guc_state_dir;
 extern char *ov_guc_ca_file;
 extern int	ov_guc_http_timeout;	/* ms */
 extern int	ov_guc_connect_timeout; /* ms */

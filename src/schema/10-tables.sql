@@ -11,7 +11,8 @@ CREATE TABLE oauth_vault.home (
 	timeline			integer NOT NULL,
 	database_oid		oid NOT NULL,
 	instance			text NOT NULL,
-	claimed_at			timestamptz NOT NULL DEFAULT now()
+	claimed_at			timestamptz NOT NULL DEFAULT now(),	-- first use, or the last claim: moves forward only
+	counter				bigint NOT NULL DEFAULT 0	-- within this claim; the state file follows it (src/worker/home.c)
 );
 
 CREATE SEQUENCE oauth_vault.vault_key_id AS bigint;

@@ -4,8 +4,9 @@
  *
  * The home row says where the vault lives.  A copy carries the row along and
  * finds itself elsewhere: held, nothing leaves it (catalog.c compares, the
- * network worker obeys).  A claim moves the row here.  The vault id stays: it
- * is in every record's additional data.
+ * network worker obeys, and compares with the state file: worker/home.c).  A
+ * claim moves the row here.  The vault id stays: it is in every record's
+ * additional data.
  */
 #include "vault/vault.h"
 
@@ -23,12 +24,10 @@ PG_FUNCTION_INFO_V1(ov_vault_status);
 static bool
 held(OvHome *home, bool *missing)
 {
-	static OvQuery keys = {"SELECT FROM oauth_vault.vault_key LIMIT 1", ""};
-
 	*missing = false;
 	if (ov_home(home))
 		return home->held;
-	if (ov_query(&keys, OV_READ, NULL, NULL) == 0)
+	if (!ov_home_is_missing())
 		return false;
 	*missing = true;
 	strlcpy(home->why, "the home row is missing", sizeof(home->why));
@@ -50,25 +49,28 @@ discard(void)
 	static OvQuery settled = {
 		"UPDATE oauth_vault.connection SET status = 'revoked', status_since = now() WHERE status = 'revoking'", ""
 	};
-	static OvQuery intents = {"UPDATE oauth_vault.intent SET in_doubt = true WHERE NOT in_doubt", ""};
 
 	(void) ov_query(&outbox, OV_WRITE, NULL, NULL);
 	(void) ov_query(&settled, OV_WRITE, NULL, NULL);
-	(void) ov_query(&intents, OV_WRITE, NULL, NULL);
 }
 
 Datum
 ov_claim(PG_FUNCTION_ARGS)
 {
 	static OvQuery lock = {"SELECT FROM oauth_vault.home FOR UPDATE", ""};
+	/* claimed refreshes were not sent from here, whatever becomes of them */
+	static OvQuery doubt = {"UPDATE oauth_vault.intent SET in_doubt = true WHERE NOT in_doubt", ""};
+	/* Later than any claim before, wherever that was made: the state file tells them apart by it. */
 	static OvQuery move = {
 		"UPDATE oauth_vault.home SET system_identifier = $1, timeline = $2, database_oid = $3, instance = $4,"
-		" claimed_at = now()", "liOt"
+		" claimed_at = greatest(clock_timestamp(), claimed_at + interval '1 microsecond',"
+		" $5 + interval '1 microsecond'), counter = 0", "liOtz"
 	};
 	OvCall		call;
 	OvHome		home;
 	OvEvent		event = {.event = "claimed", .outcome = "ok"};
-	Datum		args[4];
+	Datum		args[5];
+	TimestampTz floor;
 	bool		drop,
 				missing;
 
@@ -94,7 +96,10 @@ ov_claim(PG_FUNCTION_ARGS)
 	args[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	args[1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	args[2] = ObjectIdGetDatum(MyDatabaseId);
-	(void) ov_query(&move, OV_WRITE, args, NULL);
+	floor = ov_hold_floor();
+	args[4] = TimestampTzGetDatum(floor);
+	(void) ov_query(&move, OV_WRITE, args, floor == 0 ? "    n" : NULL);
+	(void) ov_query(&doubt, OV_WRITE, NULL, NULL);
 	if (drop)
 		discard();
 	event.reason = psprintf("%s; outbox %s", home.why, drop ? "discarded" : "kept");

@@ -79,8 +79,8 @@ check_work(void *arg)
 	const OvSettings *s = ov_settings_or_null();
 	OvHome		home;
 
-	/* A vault that has no home row yet is a new one, not a copy. */
-	if (ov_home(&home) && !ov_home_or_refuse(&home, &c->failure))
+	/* A vault that has neither home row nor keys yet is a new one, not a copy. */
+	if ((ov_home_row(&home) || ov_home_is_missing()) && !ov_home_or_refuse(&home, &c->failure))
 	{
 		c->held = true;
 		return;

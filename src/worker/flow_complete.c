@@ -263,13 +263,12 @@ open_verifier(Exchange *x, const OvConnector *c, const Flow *flow, const char **
 
 /* From the consumed flow to the request. */
 static bool
-build_exchange(Complete *c, const Flow *flow)
+build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 {
 	Exchange   *x = c->x;
 	OvArena    *arena = x->job.arena;
 	OvFailure  *f = &x->failure;
 	OvConnector *connector = ov_usable_connector(ov_connector_by_id(x->g.connector_id), f);
-	OvHome		home;
 	OvParam    *params;
 	OvError		err = {0};
 	unsigned char digest[32];
@@ -277,14 +276,13 @@ build_exchange(Complete *c, const Flow *flow)
 	const char *code;
 	const char *verifier;
 
-	if (connector == NULL || !ov_home_or_refuse(&home, f) ||
-		!ov_provider_of(arena, connector, flow->params, &x->provider, f))
+	if (connector == NULL || !ov_provider_of(arena, connector, flow->params, &x->provider, f))
 		return false;
 	x->g.connector = keep(x, connector->name);
 	x->g.policy = keep(x, connector->policy);
 	x->client_id = keep(x, connector->client_id);
 	x->secret_generation = connector->secret_generation;
-	memcpy(x->vault_id, home.vault_id, 16);
+	memcpy(x->vault_id, home->vault_id, 16);
 	/* RFC 9207 section 2.4: before anything else of the answer is believed */
 	if (ov_check_iss(x->provider, ov_field(arena, c->m, OV_TAG_ISS), &err) != OV_OK)
 		return ov_refuse(f, "OV032", "the authorization response comes from another issuer",
@@ -329,8 +327,10 @@ complete_work(void *arg)
 {
 	Complete   *c = arg;
 	Flow		flow = {{0}};
+	OvHome		home;
 
-	c->send = take_flow(c, &flow) && build_exchange(c, &flow);
+	/* A held copy uses up no flow: it may be claimed in time. */
+	c->send = ov_home_or_refuse(&home, &c->x->failure) && take_flow(c, &flow) && build_exchange(c, &flow, &home);
 }
 
 static void

@@ -111,9 +111,14 @@ ov_run(OvQuery *q, OvSnapshot how, const OvArgs *a)
 	return ov_query(q, how, a->v, a->nulls);
 }
 
-/* The home row for work that reaches outside: false if this copy must keep
- * still, with the reason; says so in the log once. */
+/* ---- copies (home.c) ---- */
+
+/* The home row for work that reaches outside, in the transaction that lets it:
+ * false if this copy must keep still, with the reason; says so in the log once. */
 extern bool ov_home_or_refuse(OvHome *home, OvFailure *f);
+extern void ov_home_transaction_ended(bool committed);	/* for ov_transact() alone */
+extern void ov_home_tick(TimestampTz now);
+extern void ov_home_look_again(TimestampTz at);
 
 /* ---- who asked, and the audit trail (worker_audit.c) ---- */
 
@@ -158,6 +163,7 @@ extern void ov_trace_flush(void);
 
 typedef enum OvTick
 {
+	OV_TICK_HOME,				/* is this a copy?  first of all */
 	OV_TICK_RECOVER,			/* intents of a predecessor */
 	OV_TICK_DUE,				/* refreshes that are due */
 	OV_TICK_INBOX,				/* results whose row was locked */
@@ -350,6 +356,7 @@ extern void ov_inbox_tick(TimestampTz now);
 extern void ov_refresh_request_add(const OvTicket *ticket, const OvMsg *m);
 extern void ov_refresh_requests_run(void);
 extern void ov_refresh_recover_tick(TimestampTz now);
+extern void ov_refresh_recover_again(void);		/* there may be intents of others now */
 extern void ov_refresh_due_tick(TimestampTz now);
 extern void ov_refresh_apply(OvJob **jobs, int n);
 extern void ov_refresh_waiters_tick(TimestampTz now);

@@ -182,6 +182,7 @@ ov_transact(const char *doing, OvWork work, void *arg)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	ov_home_transaction_ended(state == 0);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return state;
 }
@@ -219,31 +220,6 @@ look_at_extension(void)
 		ov_launcher_poke();
 		proc_exit(0);
 	}
-}
-
-bool
-ov_home_or_refuse(OvHome *home, OvFailure *f)
-{
-	static bool said;
-
-	if (!ov_home(home))
-		return ov_refuse(f, "OV060", "this database has no home row: it may be a copy that is being restored",
-						 "{\"reason\":\"no home row\"}",
-						 "Nothing is sent to providers. Call oauth_claim() if this is the only copy.");
-	if (home->held)
-	{
-		if (!said)
-			ereport(LOG,
-					(errmsg("oauth_vault sends nothing from database \"%s\": %s",
-							get_database_name(MyDatabaseId), home->why),
-					 errhint("Call oauth_vault.oauth_claim() if this is the only copy in use.")));
-		said = true;
-		return ov_refuse(f, "OV060", "this copy of the database has not been claimed",
-						 ov_detail("reason", home->why, NULL),
-						 "An administrator calls oauth_claim() if this is the only copy in use.");
-	}
-	said = false;
-	return true;
 }
 
 bool
@@ -577,6 +553,9 @@ run_tick(OvTick tick, TimestampTz now)
 {
 	switch (tick)
 	{
+		case OV_TICK_HOME:
+			ov_home_tick(now);
+			break;
 		case OV_TICK_RECOVER:
 			ov_refresh_recover_tick(now);
 			break;
@@ -651,7 +630,7 @@ look_at_tables_soon(void)
 	TimestampTz at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
 
 	ov_tick_at(OV_TICK_OUTBOX, at);
-	ov_tick_at(OV_TICK_RECOVER, at);	/* the copy may have been claimed */
+	ov_home_look_again(at);
 	looked_at = at;
 }
 
@@ -744,7 +723,10 @@ ov_network_worker_main(Datum database)
 				store_stuck();
 			CHECK_FOR_INTERRUPTS();
 			if (ov_worker_reload() || http_settings != ov_settings_generation())
+			{
 				configure_engine();
+				ov_home_look_again(GetCurrentTimestamp());
+			}
 			look_at_extension();
 			/* What is stuck would be lost with us in the middle of a transaction. */
 			if (stuck != NULL)

@@ -23,6 +23,7 @@
 #define NEXT_PAUSE_MS 20
 
 static bool recovered;
+static TimestampTz others_before;	/* claims until then are not ours, as those from before our start */
 static TimestampTz cursor;
 static TimestampTz rewound;
 static bool said_sealed;
@@ -72,7 +73,7 @@ find_open(void *arg)
 	Open	   *o = arg;
 	/* our own are among them */
 	Datum		max = Int64GetDatum(o->max + ov_jobs_count());
-	Datum		before = TimestampTzGetDatum(MyStartTimestamp);
+	Datum		before = TimestampTzGetDatum(Max(MyStartTimestamp, others_before));
 	OvHome		home;
 	uint64		n;
 
@@ -95,6 +96,13 @@ find_open(void *arg)
 		o->wants[o->n] = want_of(id);
 		o->wants[o->n++]->recover = true;
 	}
+}
+
+void
+ov_refresh_recover_again(void)
+{
+	recovered = false;
+	others_before = GetCurrentTimestamp();
 }
 
 void

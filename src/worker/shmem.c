@@ -136,6 +136,7 @@ ov_database_entry(Oid oid, bool create)
 	vacant->oid = oid;
 	vacant->presence = OV_EXT_UNKNOWN;
 	vacant->embargo = 0;
+	vacant->held = false;
 	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
 	return vacant;
 }
@@ -318,4 +319,63 @@ uint32
 ov_settings_generation(void)
 {
 	return *(volatile uint32 *) &ov_shared->settings_generation;
+}
+
+/* ---- copies ---- */
+
+void
+ov_hold_publish(bool held, TimestampTz claim, TimestampTz floor, const char *why)
+{
+	OvDatabase *db;
+
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	db = ov_database_entry(MyDatabaseId, false);
+	if (db != NULL)
+	{
+		db->held = held;
+		db->held_claim = claim;
+		db->held_floor = floor;
+		strlcpy(db->held_why, why, sizeof(db->held_why));
+	}
+	LWLockRelease(ov_shared->lock);
+}
+
+/* What the worker said of another claim is no longer so. */
+bool
+ov_hold_published(TimestampTz claim, char *why, size_t size)
+{
+	static OvDatabase *mine;	/* entries do not move, but are given away */
+	bool		held;
+
+	if (!ov_shmem_ready())
+		return false;
+	if (mine == NULL || mine->oid != MyDatabaseId)
+	{
+		LWLockAcquire(ov_shared->lock, LW_SHARED);
+		mine = ov_database_entry(MyDatabaseId, false);
+		LWLockRelease(ov_shared->lock);
+	}
+	/* unlocked: on the way of every call; a change is seen by the next one */
+	if (mine == NULL || !mine->held)
+		return false;
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	held = mine->oid == MyDatabaseId && mine->held && mine->held_claim == claim;
+	if (held)
+		strlcpy(why, mine->held_why, size);
+	LWLockRelease(ov_shared->lock);
+	return held;
+}
+
+TimestampTz
+ov_hold_floor(void)
+{
+	OvDatabase *db;
+	TimestampTz floor = 0;
+
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	db = ov_database_entry(MyDatabaseId, false);
+	if (db != NULL)
+		floor = db->held_floor;
+	LWLockRelease(ov_shared->lock);
+	return floor;
 }

@@ -13,6 +13,7 @@
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
+#include "utils/timestamp.h"
 #include "worker/slots.h"
 
 #define OV_SETTINGS_MAX (32 * 1024)
@@ -39,6 +40,12 @@ typedef struct OvDatabase
 	int			embargo;		/* statements that want our workers out */
 	OvSeat		network;
 	OvSeat		audit;
+
+	/* What the network worker found out about this copy of the database */
+	bool		held;
+	TimestampTz held_claim;		/* claimed_at of the home row it looked at */
+	TimestampTz held_floor;		/* a claim must be later than this */
+	char		held_why[256];
 
 	/* Audit ring: ring_lock guards head and the bytes between tail and head;
 	 * tail belongs to the audit writer.  Positions count bytes for ever. */

@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 #include "storage/latch.h"
+#include "utils/timestamp.h"
 #include "worker/message.h"
 
 typedef enum OvWorkerKind
@@ -106,5 +107,14 @@ extern void ov_audit_wait(uint64 position);
 extern uint64 ov_audit_head(void);
 /* For workers: no ereport; false if it could not be queued now. */
 extern bool ov_audit_try_append(const OvMsg *row);
+
+/*
+ * What the network worker of this database found out about it (home.c): held,
+ * although the home row fits this server.  claim: claimed_at of the row it
+ * looked at; floor: a claim that is to end the hold must be later (0: any).
+ */
+extern void ov_hold_publish(bool held, TimestampTz claim, TimestampTz floor, const char *why);
+extern bool ov_hold_published(TimestampTz claim, char *why, size_t size);
+extern TimestampTz ov_hold_floor(void);
 
 #endif							/* OV_SLOTS_H */
