@@ -1,6 +1,13 @@
 \echo Use "CREATE EXTENSION oauth_vault" to load this file. \quit
 
 /*
+ * CREATE EXTENSION puts our schema first in search_path, and somebody may have
+ * prepared it: until the second guard has looked, nothing in it may be found,
+ * an operator least of all.  Ends with the script.
+ */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+/*
  * Roles.  Cluster-wide, made if absent, never members of the extension: they
  * outlive DROP EXTENSION and may serve other databases.  A role that is there
  * already is taken only if it is what we would have made, because everything
@@ -60,8 +67,8 @@ $guard$;
 
 /*
  * The schema may be there already (DROP EXTENSION leaves it, a restore makes
- * it first), but not with objects that somebody has prepared for us, nor as
- * the property of somebody who could add some.
+ * it first), but not with objects that somebody has prepared for us, nor where
+ * somebody could add some: an overload of a function takes the caller's secret.
  */
 DO $guard$
 DECLARE
@@ -73,6 +80,16 @@ BEGIN
 		RAISE EXCEPTION 'schema "oauth_vault" exists and belongs to role "%"', pg_catalog.pg_get_userbyid(schema.nspowner)
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				HINT = 'Drop the schema, or run ALTER SCHEMA oauth_vault OWNER TO oauth_vault_owner.';
+	END IF;
+	SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END INTO thing
+		FROM pg_catalog.pg_namespace n, LATERAL pg_catalog.aclexplode(n.nspacl) a
+		WHERE n.oid = schema.oid AND a.privilege_type = 'CREATE'
+			AND a.grantee NOT IN (n.nspowner, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'oauth_vault_owner'))
+		LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "oauth_vault" exists and % may create objects in it', thing
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = pg_catalog.format('Run REVOKE CREATE ON SCHEMA oauth_vault FROM %s.', thing);
 	END IF;
 	SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO thing
 		FROM pg_catalog.pg_depend d

@@ -3,7 +3,8 @@
  *	  The frame of every SQL function: checks, identity, owner's rights, SPI.
  *
  * Inside the frame the user is oauth_vault_owner, search_path is pg_catalog
- * and row_security is on, whatever the caller has set; an error anywhere
+ * (and pg_temp, named so that it comes last: a temporary type of the caller's
+ * would otherwise run its checks as the owner) and row_security is on, whatever the caller has set; an error anywhere
  * restores all of it through the transaction system.  ov_current_call is what
  * the row security policy looks at; ov_call_unwind, called when a
  * (sub)transaction ends, takes away calls that an error has jumped over.
@@ -122,7 +123,7 @@ ov_call_begin(OvCall *call, OvAccess access, FunctionCallInfo fcinfo, int assert
 	if (nframes == MAX_FRAMES)
 		elog(ERROR, "too many nested calls of oauth_vault functions");
 	call->save_nest = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(owner, call->save_context | context);
 	frames[nframes].call = call;

@@ -97,7 +97,7 @@ bool
 ov_worker_connect(Oid database)
 {
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pin("search_path", "pg_catalog");
+	pin("search_path", "pg_catalog, pg_temp");
 	pin("default_transaction_isolation", "read committed");
 	pin("default_transaction_read_only", "off");
 	pin("default_transaction_deferrable", "off");
