@@ -26,6 +26,7 @@ int			ov_guc_max_concurrency;
 int			ov_guc_max_host_connections;
 int			ov_guc_audit;
 bool		ov_guc_allow_insecure_loopback;
+bool		ov_guc_allow_core_dumps;
 int			ov_guc_request_slots;
 int			ov_guc_max_databases;
 int			ov_guc_audit_ring_size;
@@ -77,6 +78,9 @@ ov_guc_define(void)
 	DefineCustomEnumVariable("oauth_vault.audit",
 							 "Whether an audit row is flushed to disk before a token is returned.", NULL,
 							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("oauth_vault.allow_core_dumps",
+							 "Let processes that hold secrets dump core and be traced, for debugging.", NULL,
+							 &ov_guc_allow_core_dumps, false, at_start, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("oauth_vault.allow_insecure_loopback",
 							 "Permit plain http to loopback addresses, for tests.", NULL,
 							 &ov_guc_allow_insecure_loopback, false, at_start, 0, NULL, NULL, NULL);

@@ -24,6 +24,7 @@ extern int	ov_guc_max_concurrency;
 extern int	ov_guc_max_host_connections;
 extern int	ov_guc_audit;			/* OvAuditMode */
 extern bool ov_guc_allow_insecure_loopback;
+extern bool ov_guc_allow_core_dumps;
 extern int	ov_guc_request_slots;
 extern int	ov_guc_max_databases;
 extern int	ov_guc_audit_ring_size; /* kB per database */

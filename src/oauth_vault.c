@@ -9,6 +9,7 @@
 #include "compat.h"
 
 #include "guc.h"
+#include "redact.h"
 #include "storage/ipc.h"
 #include "vault/vault.h"
 #include "worker/slots.h"
@@ -51,5 +52,6 @@ _PG_init(void)
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_hook;
 	ov_utility_hook_install();
+	ov_redact_install();
 	ov_workers_define();
 }

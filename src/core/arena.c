@@ -5,6 +5,11 @@
  * An arena is a chain of malloc'd blocks.  Nothing is freed or moved before
  * ov_arena_free(), which cleanses every block: a string that grows leaves its
  * old copy behind in the arena, where it is cleansed with the rest.
+ *
+ * In a process that has called ov_arena_guard() (a worker, from its start, with
+ * one thread that allocates) blocks are pages of their own: locked as far as
+ * the limit allows and kept out of core dumps.  Cleansed blocks of the usual
+ * size are kept for the next arena, up to POOL_MAX.
  */
 #include "core/arena.h"
 
@@ -13,8 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define BLOCK_SIZE (16 * 1024)
+#define POOL_FIRST 16			/* blocks that a guarded process has from its start */
+#define POOL_MAX 256
 #define ALIGN(n) (((n) + 15) & ~(size_t) 15)
 
 typedef struct Block
@@ -22,6 +31,7 @@ typedef struct Block
 	struct Block *next;
 	size_t		size;			/* of data */
 	size_t		used;
+	bool		mapped;			/* else malloced, before the process was guarded */
 	_Alignas(16) unsigned char data[];
 } Block;
 
@@ -33,6 +43,105 @@ struct OvArena
 
 /* Handed out when memory is gone, so that callers need no check at each step. */
 static _Thread_local _Alignas(16) unsigned char scratch[4096];
+
+/* ---- blocks ---- */
+
+static bool guarded;
+static Block *pool;				/* of BLOCK_SIZE of data, cleansed */
+static int	npool;
+
+bool
+ov_guard_pages(void *start, size_t len)
+{
+	uintptr_t	page = (uintptr_t) sysconf(_SC_PAGESIZE);
+	uintptr_t	from = (uintptr_t) start & ~(page - 1);
+	uintptr_t	to = ((uintptr_t) start + len + page - 1) & ~(page - 1);
+
+#ifdef MADV_DONTDUMP
+	(void) madvise((void *) from, to - from, MADV_DONTDUMP);
+#endif
+	return mlock((void *) from, to - from) == 0;
+}
+
+static size_t
+mapped_size(size_t size)
+{
+	size_t		page = (size_t) sysconf(_SC_PAGESIZE);
+
+	return (sizeof(Block) + size + page - 1) & ~(page - 1);
+}
+
+/* Zeroed pages; *locked says whether they can be swapped out. */
+static Block *
+map_block(size_t size, bool *locked)
+{
+	void	   *p = mmap(NULL, mapped_size(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	*locked = ov_guard_pages(p, mapped_size(size));
+	((Block *) p)->size = size;
+	((Block *) p)->mapped = true;
+	return p;
+}
+
+static Block *
+new_block(size_t size)
+{
+	Block	   *block = pool;
+	bool		locked;
+
+	if (guarded && size == BLOCK_SIZE && block != NULL)
+	{
+		pool = block->next;
+		npool--;
+		return block;
+	}
+	if (guarded)
+		return map_block(size, &locked);
+	block = calloc(1, sizeof(Block) + size);
+	if (block != NULL)
+		block->size = size;
+	return block;
+}
+
+static void
+free_block(Block *block)
+{
+	OPENSSL_cleanse(block->data, block->used);
+	block->used = 0;
+	if (!block->mapped)
+		free(block);
+	else if (block->size == BLOCK_SIZE && npool < POOL_MAX)
+	{
+		block->next = pool;
+		pool = block;
+		npool++;
+	}
+	else
+		munmap(block, mapped_size(block->size));
+}
+
+bool
+ov_arena_guard(void)
+{
+	bool		all = true;
+
+	guarded = true;
+	while (npool < POOL_FIRST)
+	{
+		bool		locked = false;
+		Block	   *block = map_block(BLOCK_SIZE, &locked);
+
+		if (block == NULL)
+			return false;
+		all = all && locked;
+		free_block(block);
+	}
+	return all;
+}
+
+/* ---- arenas ---- */
 
 OvArena *
 ov_arena_new(void)
@@ -61,13 +170,12 @@ try_alloc(OvArena *arena, size_t size)
 	{
 		size_t		bytes = need > BLOCK_SIZE / 4 ? need : BLOCK_SIZE;
 
-		block = calloc(1, sizeof(Block) + bytes);
+		block = new_block(bytes);
 		if (block == NULL)
 		{
 			arena->failed = true;
 			return NULL;
 		}
-		block->size = bytes;
 		block->next = arena->blocks;
 		arena->blocks = block;
 	}
@@ -143,8 +251,7 @@ ov_arena_free(OvArena *arena)
 	{
 		Block	   *next = block->next;
 
-		OPENSSL_cleanse(block->data, block->used);
-		free(block);
+		free_block(block);
 		block = next;
 	}
 	if (arena->failed)

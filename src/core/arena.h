@@ -27,6 +27,15 @@ extern char *ov_arena_printf(OvArena *arena, const char *fmt,...)
 extern bool ov_arena_failed(const OvArena *arena);
 extern void ov_arena_free(OvArena *arena);	/* NULL is fine */
 
+/*
+ * From now on this process's arenas are in locked pages that no core dump has.
+ * Before the first arena, and with one thread that uses arenas.  False, with
+ * errno, if the pages could not be locked: they are used all the same.
+ */
+extern bool ov_arena_guard(void);
+/* The same for the pages that something static is in */
+extern bool ov_guard_pages(void *start, size_t len);
+
 /* A growing string in an arena; data is always NUL-terminated. */
 typedef struct OvStr
 {

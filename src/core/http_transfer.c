@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -518,6 +519,16 @@ ca_cache_seconds(const Config *config)
 }
 #endif
 
+/* CURLOPT_SSL_CTX_FUNCTION: OpenSSL decrypts in place, and would leave the answers there */
+static CURLcode
+cleanse_plaintext(CURL *easy, void *ctx, void *arg)
+{
+	(void) easy;
+	(void) arg;
+	SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT);
+	return CURLE_OK;
+}
+
 /* All that follows must hold: an option that libcurl refuses stops the transfer. */
 #define SET(option, value) \
 	do { \
@@ -563,6 +574,7 @@ set_connection(Transfer *t)
 	SET(CURLOPT_CAINFO, c->ca_file);
 	SET(CURLOPT_CAPATH, NULL);	/* or the cache would be off */
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
+	SET(CURLOPT_SSL_CTX_FUNCTION, cleanse_plaintext);
 
 	/* Good to have */
 #if LIBCURL_VERSION_NUM >= 0x075700

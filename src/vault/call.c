@@ -22,12 +22,14 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "conceal.h"
 #include "core/json.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "guc.h"
 #include "common/ip.h"
 #include "libpq/libpq-be.h"
+#include "redact.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -85,6 +87,7 @@ person_of(FunctionCallInfo fcinfo, int assertion_arg)
 
 	if (assertion_arg < 0 || PG_ARGISNULL(assertion_arg))
 		return ov_person(NULL);
+	ov_secret_in_statement();
 	assertion = text_to_cstring(PG_GETARG_TEXT_PP(assertion_arg));
 	if (assertion[0] == '\0')
 		ov_raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameter \"assertion\" must not be empty", NULL, NULL);
@@ -331,6 +334,8 @@ ov_arg_secret(OvCall *call, FunctionCallInfo fcinfo, int n, const char *name, bo
 
 	if (PG_ARGISNULL(n))
 		return ov_arg_text(fcinfo, n, name, required);
+	ov_secret_in_statement();
+	ov_conceal_session();
 	t = PG_GETARG_TEXT_PP(n);
 	s = ov_arena_strndup(ov_call_arena(call), VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 	if (required && s[0] == '\0')

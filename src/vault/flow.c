@@ -15,6 +15,7 @@
 
 #include "core/codec.h"
 #include "core/json.h"
+#include "utils/builtins.h"
 
 #define MAX_ACCOUNT 255
 #define MAX_TEXT 2048			/* of login_hint, return_to and the like */
@@ -57,6 +58,16 @@ redirect_uri(const OvConnector *connector, char *asked)
 		ov_raise(ERRCODE_INVALID_PARAMETER_VALUE, "parameter \"redirect_uri\" is not one of the connector's",
 				 NULL, "It must equal one of the connector's redirect URIs, character by character.");
 	return asked;
+}
+
+/* Straight from the answer: no copy but the one that is cleansed below */
+static Datum
+secret_datum(const OvMsg *m, OvTag tag)
+{
+	const void *data;
+	size_t		len;
+
+	return ov_msg_get(m, tag, &data, &len) ? PointerGetDatum(cstring_to_text_with_len(data, len)) : OV_NULL;
 }
 
 static Datum
@@ -102,8 +113,8 @@ begin(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	ov_msg_put_str(m, OV_TAG_PARAMS, params);
 	event->event = NULL;		/* from here on the worker keeps the trail */
 	m = ov_send(OV_WORKER_NETWORK, OV_OP_BEGIN);
-	values[0] = ov_text_datum(ov_msg_str(m, OV_TAG_URL));
-	values[1] = ov_text_datum(ov_msg_str(m, OV_TAG_STATE));
+	values[0] = secret_datum(m, OV_TAG_URL);
+	values[1] = secret_datum(m, OV_TAG_STATE);
 	values[2] = TimestampTzGetDatum(ov_msg_get_i64(m, OV_TAG_EXPIRES, 0));
 	ov_done_with_answer();
 	if (values[0] == OV_NULL || values[1] == OV_NULL)

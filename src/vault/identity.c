@@ -18,12 +18,14 @@
 
 #include "access/xact.h"
 #include "compat.h"
+#include "conceal.h"
 #include "core/codec.h"
 #include "core/json.h"
 #include "executor/execdesc.h"
 #include "funcapi.h"
 #include "libpq/libpq-be.h"
 #include "nodes/plannodes.h"
+#include "redact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
@@ -345,6 +347,11 @@ ov_person(const char *assertion)
 {
 	const OvPerson *p;
 
+	if (assertion != NULL)
+	{
+		ov_secret_in_statement();
+		ov_conceal_session();
+	}
 	switch (ov_current_settings()->source)
 	{
 		case OV_SOURCE_ROLE:

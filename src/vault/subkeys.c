@@ -12,6 +12,7 @@
 
 #include <openssl/crypto.h>
 
+#include "conceal.h"
 #include "core/codec.h"
 
 #define CACHE_SIZE 64
@@ -43,6 +44,7 @@ ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64
 	const void *key;
 	size_t		keylen;
 
+	ov_conceal_session();
 	if (generation != ov_settings_generation())
 	{
 		ov_forget_subkeys();

@@ -387,35 +387,17 @@ text_member(const OvJson *json, const char *key, bool *isnull)
 	return ov_text_datum(s);
 }
 
+/* The one row; of the copies of the token only the row and the caller's text are left. */
 static Datum
-credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
+credential_row(OvCall *call, FunctionCallInfo fcinfo, const OvConnection *c, const OvProvider *provider, text *token)
 {
 	OvArena    *arena = ov_call_arena(call);
-	Want		want;
-	OvConnection *c;
-	const OvProvider *provider;
-	text	   *token;
-	const OvJson *json = NULL;
+	const OvJson *json = api_credential(arena, provider, c, token);
 	const OvJson *headers;
 	OvStr		s;
 	Datum		values[8];
 	bool		nulls[8] = {false};
 	Datum		row;
-
-	read_arguments(fcinfo, &want, event);
-	c = find(call, &want, event);
-	provider = provider_of(arena, c);
-	token = hand_out(call, c, event);
-	PG_TRY();
-	{
-		json = api_credential(arena, provider, c, token);
-	}
-	PG_CATCH();
-	{
-		ov_cleanse_text(token);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
 
 	values[0] = PointerGetDatum(token);
 	values[1] = ov_text_datum(c->token_type);
@@ -433,9 +415,36 @@ credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	values[6] = TimestampTzGetDatum(c->expires_at);
 	values[7] = ov_text_array_datum((const char *const *) c->scopes, c->nscopes);
 	row = ov_row(call, fcinfo, values, nulls);
-	ov_cleanse_text(token);
 	if (!nulls[3])
 		ov_cleanse_text(DatumGetTextPP(values[3]));
+	/* a rule may put the token into one of these too */
+	ov_cleanse_text((text *) DatumGetPointer(values[5]));
+	return row;
+}
+
+static Datum
+credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
+{
+	OvArena    *arena = ov_call_arena(call);
+	Want		want;
+	OvConnection *c;
+	const OvProvider *provider;
+	text	   *token;
+	volatile Datum row = (Datum) 0;
+
+	read_arguments(fcinfo, &want, event);
+	c = find(call, &want, event);
+	provider = provider_of(arena, c);
+	token = hand_out(call, c, event);
+	PG_TRY();
+	{
+		row = credential_row(call, fcinfo, c, provider, token);
+	}
+	PG_FINALLY();
+	{
+		ov_cleanse_text(token);
+	}
+	PG_END_TRY();
 	return row;
 }
 
@@ -517,6 +526,8 @@ put_token(OvCall *call, ReturnSetInfo *rsinfo, const Want *want, const char *pur
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
+		if (token != NULL)
+			ov_cleanse_text(token);
 		error = CopyErrorData();
 		FlushErrorState();
 		ov_audit_denial(call, &event, error->sqlerrcode);

@@ -18,9 +18,9 @@
 #include "worker/worker.h"
 
 #include <openssl/crypto.h>
-#include <sys/prctl.h>
 #include <time.h>
 
+#include "conceal.h"
 #include "core/codec.h"
 #include "core/keysource.h"
 #include "core/vaultfile.h"
@@ -495,8 +495,9 @@ ov_key_worker_main(Datum arg)
 	MemoryContext context;
 
 	ov_worker_signals();
-	if (prctl(PR_SET_DUMPABLE, 0) != 0)
-		ereport(LOG, (errmsg("could not make the key worker non-dumpable: %m")));
+	ov_conceal_pages(request_buf, sizeof(request_buf));
+	ov_conceal_pages(reply_buf, sizeof(reply_buf));
+	ov_conceal_worker("key worker");
 	before_shmem_exit(drop_vault, (Datum) 0);
 	ov_vaultfile_command = run_key_command;
 	ov_worker_register(OV_WORKER_KEY, InvalidOid);

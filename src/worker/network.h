@@ -251,6 +251,7 @@ extern bool ov_open(OvArena *arena, const unsigned char key[OV_KEY_LEN], const O
 /* Seals into the arena; NULL plain: NULL record.  No ereport, no palloc. */
 extern OvCode ov_seal(OvArena *arena, const unsigned char key[OV_KEY_LEN], const OvAad *aad, const char *plain,
 					  const unsigned char **record, size_t *len);
+extern void ov_keys_conceal(void);	/* before ov_conceal_worker */
 extern void ov_keys_forget(void);
 
 /* ---- when (refresh_schedule.c) ---- */

@@ -33,6 +33,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "compat.h"
+#include "conceal.h"
 #include "errors.h"
 #include "guc.h"
 #include "pgstat.h"
@@ -679,6 +680,9 @@ static void
 start(Oid database)
 {
 	ov_worker_signals();
+	ov_keys_conceal();
+	ov_conceal_pages(request_buf, sizeof(request_buf));
+	ov_conceal_worker("network worker");
 	if (!ov_worker_connect(database))
 		proc_exit(0);
 	ov_worker_register(OV_WORKER_NETWORK, MyDatabaseId);

@@ -15,6 +15,7 @@
 
 #include <openssl/crypto.h>
 
+#include "conceal.h"
 #include "errors.h"
 
 #define CACHE_SIZE 512
@@ -51,6 +52,13 @@ static OvQuery insert_key = {
 	"INSERT INTO oauth_vault.vault_key (key_id, kind, tenant, user_id, platform_version, wrapped)"
 	" VALUES ($1, 'user', $2, $3, $4, $5)", "lttib"
 };
+
+void
+ov_keys_conceal(void)
+{
+	ov_conceal_pages(cache, sizeof(cache));
+	ov_conceal_pages(reply_buf, sizeof(reply_buf));
+}
 
 void
 ov_keys_forget(void)
@@ -244,7 +252,10 @@ make_user_key(const unsigned char vault_id[16], const char *tenant, const char *
 	if (!ask(OV_OP_KEY_NEW, &m, &reply, f))
 		return false;
 	if (!ov_msg_get(&reply, OV_TAG_WRAPPED, &wrapped, &len))
+	{
+		OPENSSL_cleanse(reply_buf, reply.len);
 		return sealed(f, "the key worker made no key");
+	}
 	ov_arg_int8(&a, *key_id);
 	ov_arg_str(&a, tenant);
 	ov_arg_str(&a, user_id);
@@ -283,6 +294,7 @@ ov_connector_key(const unsigned char vault_id[16], const OvConnector *c, unsigne
 	OvMsg		m,
 				reply;
 	OvUserKeys	keys = {0};
+	bool		ok;
 
 	owner_digest(NULL, NULL, c->id, owner);
 	e = look_up(vault_id, c->key_id, owner, &vacant);
@@ -296,9 +308,10 @@ ov_connector_key(const unsigned char vault_id[16], const OvConnector *c, unsigne
 	ov_msg_put(&m, OV_TAG_WRAPPED, c->wrapped, c->wrapped_len);
 	if (!ask(OV_OP_KEY_OPEN, &m, &reply, f))
 		return false;
-	if (!take_key(&reply, OV_TAG_KEY, keys.access))
-		return sealed(f, "the key worker released no key");
+	ok = take_key(&reply, OV_TAG_KEY, keys.access);
 	OPENSSL_cleanse(reply_buf, reply.len);
+	if (!ok)
+		return sealed(f, "the key worker released no key");
 	memcpy(key, keys.access, OV_KEY_LEN);
 	remember(vacant, vault_id, c->key_id, owner, &keys);
 	OPENSSL_cleanse(&keys, sizeof(keys));

@@ -207,6 +207,61 @@ errors(void)
 	is_int(strlen(err.message), sizeof(err.message) - 1, "a long message is cut");
 }
 
+/* Is the page that p is in marked as kept out of core dumps ("dd")? */
+static bool
+not_dumped(const void *p)
+{
+	FILE	   *f = fopen("/proc/self/smaps", "r");
+	char		line[512];
+	bool		here = false;
+	bool		found = false;
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+	{
+		unsigned long from,
+					to;
+
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			here = (unsigned long) p >= from && (unsigned long) p < to;
+		else if (here && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line, " dd") != NULL;
+	}
+	if (f != NULL)
+		fclose(f);
+	return found;
+}
+
+/* Comes last: the process is guarded from here on. */
+static void
+guarded(void)
+{
+	OvArena    *before = ov_arena_new();
+	OvArena    *arena;
+	char	   *first,
+			   *again,
+			   *large;
+
+	strcpy(ov_arena_alloc(before, 64), secret);
+	(void) ov_arena_guard();	/* the limit on locked memory is the machine's */
+	arena = ov_arena_new();
+	first = ov_arena_strdup(arena, secret);
+	large = ov_arena_alloc(arena, 300 * 1024);
+	memcpy(large + 200 * 1024, secret, sizeof(secret));
+	ok(not_dumped(first) && not_dumped(large), "a guarded arena's pages are kept out of core dumps");
+	ok(!not_dumped(before), "others are not");
+	ov_arena_free(arena);
+	is_int(memcmp(first, "\0\0\0\0\0\0\0\0", 8), 0, "a block that is kept has been cleansed");
+	arena = ov_arena_new();
+	again = ov_arena_alloc(arena, 64);
+	ok(again == first && again[0] == '\0' && again[30] == '\0', "and serves the next arena, zeroed");
+	for (int i = 0; i < 1000; i++)
+		memset(ov_arena_alloc(arena, 4000), 'x', 4000);
+	ok(!ov_arena_failed(arena), "many blocks");
+	ov_arena_free(arena);
+	ov_arena_free(before);
+	ok(true, "a block from before is freed as it was made");
+}
+
 int
 main(void)
 {
@@ -216,5 +271,6 @@ main(void)
 	out_of_memory();
 	too_large();
 	errors();
+	guarded();
 	return done_testing();
 }
