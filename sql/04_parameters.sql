@@ -92,3 +92,5 @@ SELECT target, patch, oauth_vault.merge_patch(target, patch) AS result FROM (VAL
 	) v (n, target, patch) ORDER BY n;
 SELECT oauth_vault.merge_patch(NULL, '{"a": {"b": null, "c": 1}}'), oauth_vault.merge_patch('{"a": 1}', NULL),
 	oauth_vault.merge_patch(NULL, NULL) IS NULL AS nothing;
+-- Nothing could interrupt a long one
+SELECT oauth_vault.merge_patch('{}', (SELECT jsonb_object_agg(n, n) FROM generate_series(1, 257) n));

@@ -41,6 +41,7 @@
 #include <openssl/err.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -445,7 +446,7 @@ ov_http_send(OvHttp *http, const OvHttpRequest *req, OvHttpDone done, void *arg,
 	else
 	{
 		if (t->error[0] == '\0')
-			strcpy(t->error, "could not start");
+			snprintf(t->error, sizeof(t->error), "could not start");
 		ov_transfer_release_request(t);
 		append_finished(t);
 		eventfd_write(http->wake_fd, 1);

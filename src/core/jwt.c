@@ -142,9 +142,9 @@ import_key(OvArena *arena, const OvJson *jwk, bool private, Key *key, OvError *e
 
 	memset(key, 0, sizeof(*key));
 	if (kid != NULL && strlen(kid) < sizeof(key->kid))
-		strcpy(key->kid, kid);
+		memcpy(key->kid, kid, strlen(kid));
 	if (alg != NULL && strlen(alg) < sizeof(key->alg))
-		strcpy(key->alg, alg);
+		memcpy(key->alg, alg, strlen(alg));
 	if (kty == NULL)
 		return ov_fail(err, OV_E_SYNTAX, "JWK without \"kty\"");
 	if (strcmp(kty, "OKP") == 0 && crv != NULL && strcmp(crv, "Ed25519") == 0)

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -50,7 +51,7 @@ check_path(const char *path, const char *forbidden_dir, const char *what, size_t
 	{
 		ov_fail(err, OV_E_CONFIG, "%s \"%s\" has group or world access", what, path);
 		if (err != NULL)
-			strcpy(err->detail, "Permissions should be u=rw (0600) or less if owned by the server's user, or u=rw,g=r (0640) or less if owned by root.");
+			snprintf(err->detail, sizeof(err->detail), "Permissions should be u=rw (0600) or less if owned by the server's user, or u=rw,g=r (0640) or less if owned by root.");
 		return OV_E_CONFIG;
 	}
 	if (forbidden_dir != NULL)

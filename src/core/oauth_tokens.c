@@ -153,8 +153,12 @@ typedef struct ScopeList
 static void
 add_scope(ScopeList *s, const char *prefix, const char *token, size_t len)
 {
-	const char *scope = ov_arena_printf(s->arena, "%s%.*s", prefix, (int) len, token);
+	const char *scope;
 
+	/* The answer has failed; it may have room for a hundred thousand more. */
+	if (s->bad)
+		return;
+	scope = ov_arena_printf(s->arena, "%s%.*s", prefix, (int) len, token);
 	if (!ov_scope_token_ok(scope))
 	{
 		s->bad = true;

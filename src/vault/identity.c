@@ -512,7 +512,7 @@ ov_identify_request(PG_FUNCTION_ARGS)
 	if (value != NULL && pg_strncasecmp(value, "bearer ", 7) == 0)
 		token = MemoryContextAllocExtended(CurrentMemoryContext, strlen(value + 7) + 1, MCXT_ALLOC_NO_OOM);
 	if (token != NULL)
-		strcpy(token, value + 7);
+		memcpy(token, value + 7, strlen(value + 7) + 1);
 	ov_arena_free(arena);
 	if (token == NULL)
 		ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "the request carries no bearer token",

@@ -37,6 +37,9 @@ merged(const char *target, const char *patch)
 		code = ov_json_parse(arena, target, strlen(target), &t, &err);
 	if (code == OV_OK)
 		code = ov_json_parse(arena, patch, strlen(patch), &p, &err);
+	/* Members are looked up one by one, and nothing could interrupt it. */
+	if (code == OV_OK && ((t != NULL && !ov_json_no_duplicates(t)) || !ov_json_no_duplicates(p)))
+		code = ov_fail(&err, OV_E_LIMIT, "an object has more than %d members", OV_JSON_MAX_MEMBERS);
 	if (code == OV_OK)
 	{
 		ov_str_init(&s, arena);
