@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# run.sh demo|check|unit|versions|compile: set up what is missing, then run as an
-# ordinary user.  versions: what check does with PostgreSQL 17 and 18, alone;
-# compile: only builds, against every major.
+# run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz: set up what is
+# missing, then run as an ordinary user.  versions: what check does with
+# PostgreSQL 17 and 18, alone; compile: only builds, against every major;
+# fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build.
 #
 # VERSIONS="17 18" chooses the other majors ("" for none), TESTS the TAP files.
 #
@@ -10,7 +11,7 @@
 # everything is removed at the end.  KEEP=1 keeps the directory.
 set -euo pipefail
 
-what=${1:?usage: run.sh demo|check|unit|versions|compile}
+what=${1:?usage: run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz}
 top=$(cd "$(dirname "$0")/.." && pwd)
 pgversion=${PGVERSION:-15}
 case $what in
@@ -48,6 +49,18 @@ if [ "$what" = check ]; then
 	need golang-go /usr/bin/go
 	need golang-github-jackc-pgx-v4-dev /usr/share/gocode/src/github.com/jackc/pgx/v4
 fi
+case $what in
+	check | fuzz)
+		need clang-14 /usr/bin/clang-14
+		need libclang-rt-14-dev "/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
+		;;
+esac
+case $what in
+	check | valgrind)
+		need valgrind /usr/bin/valgrind
+		need libc6-dbg /usr/lib/debug/.build-id
+		;;
+esac
 # Other majors run in a Debian of their own, which only root can unpack.
 if [ -n "$versions" ] && [ "$(id -u)" = 0 ]; then
 	need mmdebstrap /usr/bin/mmdebstrap
@@ -89,8 +102,13 @@ finish() {
 }
 trap finish EXIT
 mkdir "$work/tree" "$work/tmp"
-tar -C "$top" --exclude=.git --exclude=node_modules --exclude='*.o' --exclude='*.so' --exclude=test/unit/build -cf - . |
+tar -C "$top" --exclude=.git --exclude=node_modules --exclude='*.o' --exclude='*.so' --exclude=test/unit/build --exclude=test/fuzz/build -cf - . |
 	tar -C "$work/tree" -xf -
+
+if [ "$what" = fuzz ] && [ -d "$top/test/fuzz/build/corpus" ]; then
+	mkdir "$work/tree/test/fuzz/build"
+	cp -r "$top/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/"
+fi
 
 as_user=()
 if [ "$(id -u)" = 0 ]; then
@@ -102,8 +120,13 @@ fi
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
+	MAIN=1 ${FUZZ_SECONDS:+FUZZ_SECONDS="$FUZZ_SECONDS"} \
 	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} \
 	bash "$work/tree/test/steps.sh" "$what" </dev/null || status=1
+if [ "$what" = fuzz ]; then
+	mkdir -p "$top/test/fuzz/build"
+	cp -r "$work/tree/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/found" "$top/test/fuzz/build/"
+fi
 [ -n "$versions" ] || exit $status
 
 skipped=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# steps.sh demo|check|unit|versions|compile: the run itself, as an ordinary user
+# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz: the run itself, as an ordinary user
 # in $WORK/tree.
 set -euo pipefail
 
@@ -56,6 +56,20 @@ unit() {
 	make -s -C test/unit check
 }
 
+# What does not depend on the server runs once, not for every major (MAIN).
+unit_clang() {
+	make -s -j2 -C test/unit clang
+}
+valgrind_unit() {
+	make -s -j2 -C test/unit valgrind
+}
+fuzz() {
+	make -s -k "$@" -C test/fuzz
+}
+lint() {
+	perl test/lint.pl --self-test . && perl test/lint.pl .
+}
+
 # pg_regress against a throwaway cluster with identity source "role"
 regress() {
 	local data=$WORK/regress rc=0
@@ -104,6 +118,12 @@ export PATH="$pgprivate:$PATH" OV_TREE="$tree"
 
 if [ "$what" = unit ]; then
 	suite unit unit
+elif [ "$what" = lint ]; then
+	suite lint lint
+elif [ "$what" = valgrind ]; then
+	suite valgrind valgrind_unit
+elif [ "$what" = fuzz ]; then
+	suite fuzz fuzz fuzz
 elif [ "$what" = compile ]; then
 	suite compile make -f Makefile -s -k -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no
 elif [ "$what" = versions ]; then
@@ -120,6 +140,12 @@ else
 			;;
 		check)
 			suite unit unit
+			if [ -n "${MAIN:-}" ]; then
+				suite lint lint
+				suite "unit, clang" unit_clang
+				suite valgrind valgrind_unit
+				suite fuzz fuzz -j2 check
+			fi
 			suite regress regress
 			suite tap tap ${TESTS:-test/t/*.pl}
 			;;

@@ -84,7 +84,7 @@ fi
 inside=/srv/oauth_vault
 rm -rf --one-file-system "$root$inside"
 mkdir -p "$root$inside/tree" "$root$inside/tmp"
-tar -C "$tree" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=./test/unit/build \
+tar -C "$tree" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=./test/unit/build --exclude=./test/fuzz/build \
 	--exclude='./oauth_vault--*.sql' --exclude=./oauth-vault-keyring -cf - . |
 	tar -C "$root$inside/tree" --no-same-owner -xf -
 chroot "$root" chown -R postgres: "$inside"
