@@ -82,6 +82,8 @@ place(OvConnection **list, int n)
 	for (int i = 0; i < n; i++)
 	{
 		memcpy(list[i]->vault_id, home.vault_id, 16);
+		if (!found)
+			list[i]->wrapped = NULL;	/* it opens for the vault's id alone */
 		list[i]->held = !found || home.held || strcmp(list[i]->status, "held") == 0;
 		list[i]->held_why = !found ? "the database has no home row" :
 			pstrdup(home.held ? home.why : "the connection is held");
@@ -194,6 +196,7 @@ ov_connection_usable(const OvConnection *c)
 text *
 ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerprint[16])
 {
+	static const unsigned char unknown[16];
 	unsigned char subkey[OV_KEY_LEN];
 	OvAad		aad = {
 		.tenant = call->person->tenant,
@@ -207,6 +210,10 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 	size_t		len = 0;
 	text	   *t;
 
+	if (memcmp(c->vault_id, unknown, sizeof(unknown)) == 0)
+		ov_raise(ERRCODE_OV_VAULT_HELD, "this database has no home row: it may be a copy that is being restored",
+				 ov_detail("reason", c->held_why, NULL),
+				 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
 	if (c->access == NULL || c->access_len < OV_RECORD_OVERHEAD || c->wrapped == NULL)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", c->wrapped == NULL ? "the person's key is missing" : "there is no record", NULL),
