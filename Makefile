@@ -24,6 +24,10 @@ WERROR = -Werror
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE
 PG_CFLAGS   = -std=gnu11 -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-declaration-after-statement -Wno-clobbered
+# Points at which a test can end a process (src/debug_point.h); never for use.
+ifdef DEBUG_POINTS
+PG_CPPFLAGS += -DOV_DEBUG_POINTS
+endif
 SHLIB_LINK  = -lcurl -lssl -lcrypto
 
 PG_CONFIG = pg_config

@@ -9,6 +9,7 @@
  */
 #include "worker/shmem.h"
 
+#include "debug_point.h"
 #include "errors.h"
 #include "pgstat.h"
 #include "utils/timestamp.h"
@@ -60,7 +61,7 @@ copy_out(OvDatabase *db, uint64 at, void *data, uint32 len)
 	memcpy((char *) data + first, ring_of(db), len - first);
 }
 
-/* Returns the position after the row, 0 if there is no room. */
+/* Returns the position after the row, 0 if there is no room or the entry is no longer ours. */
 static uint64
 append(OvDatabase *db, const OvMsg *row)
 {
@@ -70,7 +71,8 @@ append(OvDatabase *db, const OvMsg *row)
 
 	LWLockAcquire(db->ring_lock, LW_EXCLUSIVE);
 	head = pg_atomic_read_u64(&db->head);
-	if (head + sizeof(len) + len - pg_atomic_read_u64(&db->tail) <= ov_shared->ring_size)
+	/* an entry changes hands under this lock */
+	if (db->oid == MyDatabaseId && head + sizeof(len) + len - pg_atomic_read_u64(&db->tail) <= ov_shared->ring_size)
 	{
 		copy_in(db, head, &len, sizeof(len));
 		copy_in(db, head + sizeof(len), row->data, len);
@@ -78,6 +80,7 @@ append(OvDatabase *db, const OvMsg *row)
 		pg_atomic_write_u64(&db->head, end);
 	}
 	LWLockRelease(db->ring_lock);
+	OV_POINT("audit append");
 	if (end != 0)
 		ov_worker_wake(OV_WORKER_AUDIT, MyDatabaseId);
 	return end;
@@ -104,6 +107,12 @@ ov_audit_append(const OvMsg *row)
 		unavailable("no audit writer for this database yet");
 	while ((end = append(db, row)) == 0)
 	{
+		if (db->oid != MyDatabaseId)
+		{
+			if ((db = entry()) == NULL)
+				unavailable("no audit writer for this database any more");
+			continue;
+		}
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), FULL_WAIT_MS))
 			unavailable("queue full");
 		if (!ov_worker_alive(OV_WORKER_AUDIT, MyDatabaseId))
@@ -144,6 +153,9 @@ ov_audit_wait(uint64 position)
 	while (pg_atomic_read_u64(&db->tail) < position)
 	{
 		TimestampTz now;
+
+		if (db->oid != MyDatabaseId)
+			unavailable("no audit writer for this database any more");
 
 		if (!ConditionVariableTimedSleep(&db->moved, 200, PG_WAIT_EXTENSION))
 			continue;

@@ -15,6 +15,7 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
+#include "debug_point.h"
 #include "errors.h"
 #include "executor/spi.h"
 #include "pgstat.h"
@@ -168,7 +169,9 @@ write_batch(int limit, int refused, int *done, Used *used)
 			n++;
 		}
 		HOLD_INTERRUPTS();
+		OV_POINT("before commit of audit rows");
 		ov_xact_commit();
+		OV_POINT("after commit of audit rows");
 		if (n > 0)
 			ov_audit_committed(at);
 		RESUME_INTERRUPTS();

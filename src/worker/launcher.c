@@ -30,7 +30,11 @@
 
 #define RESCAN_MS 60000
 #define MIN_PAUSE_MS 200
+#ifdef OV_DEBUG_POINTS
+#define MAX_PAUSE_MS 400
+#else
 #define MAX_PAUSE_MS 30000
+#endif
 
 typedef struct Child			/* one worker of one database */
 {
@@ -187,26 +191,55 @@ connectable_databases(MemoryContext into)
 	return list;
 }
 
+/*
+ * Databases that a probe has found to be without the extension.  They need no
+ * entry: CREATE EXTENSION makes one when it commits.  A probe that ended before
+ * it had looked is not among them, and is sent again.
+ */
+static List *absent = NIL;
+
+static void
+remember_absent(Oid database)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	absent = list_append_unique_oid(absent, database);
+	MemoryContextSwitchTo(old);
+}
+
 static void
 forget_databases_not_in(List *databases)
 {
-	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < ov_shared->ndatabases; i++)
 	{
 		OvDatabase *db = &ov_shared->database[i];
+		Oid			gone = InvalidOid;
+		bool		without = false;
 
+		LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
 		if (OidIsValid(db->oid) && db->embargo == 0 && db->network.pid == 0 && db->audit.pid == 0 &&
 			(db->presence == OV_EXT_ABSENT || !list_member_oid(databases, db->oid)))
+		{
+			gone = db->oid;
+			without = db->presence == OV_EXT_ABSENT;
+			/* nobody is in the middle of an append then */
+			LWLockAcquire(db->ring_lock, LW_EXCLUSIVE);
 			db->oid = InvalidOid;
+			LWLockRelease(db->ring_lock);
+		}
+		LWLockRelease(ov_shared->lock);
+		if (!OidIsValid(gone))
+			continue;
+		if (without)
+			remember_absent(gone);
+		ov_slot_forget_database(gone);
 	}
-	LWLockRelease(ov_shared->lock);
 }
 
 void
 ov_launcher_main(Datum arg)
 {
 	MemoryContext scan_context;
-	List	   *known = NIL;	/* probed since the last poke */
 
 	ov_worker_signals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
@@ -241,20 +274,13 @@ ov_launcher_main(Datum arg)
 				presence = db->presence;
 				embargo = db->embargo > 0;
 			}
-			else if (list_member_oid(known, oid))
+			else if (list_member_oid(absent, oid))
 				presence = OV_EXT_ABSENT;
 			LWLockRelease(ov_shared->lock);
 			if (presence == OV_EXT_ABSENT)
 				child_of(oid, OV_WORKER_NETWORK)->pause_ms = MIN_PAUSE_MS;	/* a probe that did its work */
 			if (embargo || presence == OV_EXT_ABSENT)
 				continue;
-			if (presence == OV_EXT_UNKNOWN && !list_member_oid(known, oid))
-			{
-				MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-				known = lappend_oid(known, oid);
-				MemoryContextSwitchTo(old);
-			}
 			tend(oid, OV_WORKER_NETWORK, now, &wait_ms);
 			if (presence == OV_EXT_PRESENT)
 				tend(oid, OV_WORKER_AUDIT, now, &wait_ms);

@@ -33,6 +33,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "compat.h"
+#include "debug_point.h"
 #include "conceal.h"
 #include "errors.h"
 #include "guc.h"
@@ -161,7 +162,9 @@ ov_transact(const char *doing, OvWork work, void *arg)
 		ov_xact_begin();
 		lock_tables();
 		work(arg);
+		OV_POINT_OF("before commit: ", doing);
 		ov_xact_commit();
+		OV_POINT_OF("after commit: ", doing);
 	}
 	PG_CATCH();
 	{
@@ -382,9 +385,11 @@ request_done(void *arg, const OvHttpResponse *resp)
 {
 	OvJob	   *job = arg;
 
+	OV_POINT("answer arrived");
 	ov_host_answered(job, resp);
 	job->read(job, resp);
 	job_arrived(job);
+	OV_POINT("answer read");
 }
 
 void
@@ -404,6 +409,7 @@ ov_engine_send(OvJob *job, const OvHttpRequest *req)
 		ov_engine_fail(job, http_error);
 	else if (ov_http_send(http, req, request_done, job, &err) != OV_OK)
 		ov_engine_fail(job, err.message);
+	OV_POINT("request queued");
 }
 
 /* ---- storing what has arrived ---- */
@@ -486,6 +492,7 @@ store_arrived(void)
 {
 	OvJob	   *list = arrived;
 
+	OV_POINT("answers to be stored");
 	arrived = NULL;
 	arrived_end = &arrived;
 	narrived = 0;
@@ -744,7 +751,11 @@ ov_network_worker_main(Datum database)
 				RESUME_INTERRUPTS();
 		}
 		if (http != NULL)
+		{
 			ov_http_service(http);
+			if (ov_http_in_flight(http) > 0)
+				OV_POINT("requests sent");
+		}
 		if (batch_is_ripe())
 		{
 			store_arrived();

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "debug_point.h"
 #include "guc.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -166,15 +167,20 @@ static void
 unregister(int code, Datum arg)
 {
 	OvSeat	   *seat;
+	bool		was_mine;
 
 	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
 	seat = ov_seat(ov_my_worker_kind, my_worker_database);
-	if (seat != NULL && seat->pid == MyProcPid)
+	was_mine = seat != NULL && seat->pid == MyProcPid;
+	if (was_mine)
 	{
 		seat->pid = 0;
 		seat->incarnation++;
 	}
 	LWLockRelease(ov_shared->lock);
+	/* What a worker has taken that sits where we wanted to is its own. */
+	if (!was_mine)
+		return;
 	if (ov_my_worker_kind == OV_WORKER_KEY || ov_my_worker_kind == OV_WORKER_NETWORK)
 		ov_slot_abandon_all(ov_my_worker_kind, my_worker_database);
 }
@@ -183,14 +189,24 @@ void
 ov_worker_register(OvWorkerKind kind, Oid database)
 {
 	OvSeat	   *seat;
+	OvDatabase *db = NULL;
 
 	ov_my_worker_kind = kind;
 	my_worker_database = database;
 	ov_i_am_worker = true;
 	before_shmem_exit(unregister, (Datum) 0);
+	OV_POINT("worker registers");
 
 	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
-	if (OidIsValid(database) && ov_database_entry(database, true) == NULL)
+	if (OidIsValid(database))
+		db = ov_database_entry(database, true);
+	/* A statement wants the database for itself and did not see us come. */
+	if (db != NULL && db->embargo > 0)
+	{
+		LWLockRelease(ov_shared->lock);
+		proc_exit(0);
+	}
+	if (OidIsValid(database) && db == NULL)
 	{
 		LWLockRelease(ov_shared->lock);
 		ereport(FATAL,

@@ -37,6 +37,7 @@ typedef struct OvDatabase
 {
 	Oid			oid;			/* InvalidOid: free entry */
 	OvPresence	presence;
+	uint32		asked;			/* bumped whenever presence becomes unknown again */
 	int			embargo;		/* statements that want our workers out */
 	OvSeat		network;
 	OvSeat		audit;

@@ -10,6 +10,7 @@
 
 #include <openssl/crypto.h>
 
+#include "debug_point.h"
 #include "guc.h"
 #include "pgstat.h"
 #include "sqlstate.h"
@@ -50,6 +51,14 @@ release_slot(OvSlot *s, int slot)
 	s->len = 0;
 	pg_write_barrier();
 	pg_atomic_write_u32(&s->state, OV_SLOT_FREE);
+}
+
+/* For whoever had taken a slot whose requester has left: only one of them frees it. */
+static void
+release_abandoned(OvSlot *s, int slot)
+{
+	if (move(s, OV_SLOT_ABANDONED, OV_SLOT_CLAIMED))
+		release_slot(s, slot);
 }
 
 /* Leave the slot we hold, wherever it is. */
@@ -223,6 +232,9 @@ ask(OvWorkerKind kind, OvOp op, OvMsg *request, OvMsg *reply, int timeout_ms)
 		leave_slot();
 		OPENSSL_cleanse(request->data, request->len);
 		request->len = 0;
+		/* Waiting has used up wake-ups that were for the worker's own loop. */
+		if (ov_i_am_worker)
+			SetLatch(MyLatch);
 	}
 	PG_END_TRY();
 	return result;
@@ -315,10 +327,10 @@ ov_slot_take(OvWorkerKind kind, OvTicket *ticket, OvMsg *request, void *buf)
 		{
 			Oid			other = s->database;
 
-			if (!move(s, OV_SLOT_TAKEN, OV_SLOT_POSTED))
-				release_slot(s, slot);
-			else
+			if (move(s, OV_SLOT_TAKEN, OV_SLOT_POSTED))
 				ov_worker_wake(kind, other);
+			else
+				release_abandoned(s, slot);
 			continue;
 		}
 		/* nobody waits: the slot is ours to free once answered */
@@ -336,6 +348,7 @@ ov_slot_take(OvWorkerKind kind, OvTicket *ticket, OvMsg *request, void *buf)
 		ov_msg_read(request, buf, s->len);
 		OPENSSL_cleanse(payload(slot), s->len);
 		s->len = 0;
+		OV_POINT("request taken");
 		return true;
 	}
 	return false;
@@ -370,8 +383,7 @@ answer(const OvTicket *ticket, const OvMsg *reply, bool failed)
 		}
 	}
 	/* The requester has left. */
-	if (pg_atomic_read_u32(&s->state) == OV_SLOT_ABANDONED)
-		release_slot(s, ticket->slot);
+	release_abandoned(s, ticket->slot);
 }
 
 void
@@ -413,7 +425,7 @@ ov_slot_abandon_all(OvWorkerKind kind, Oid database)
 		if (kind == OV_WORKER_NETWORK && s->database != database)
 			continue;
 		if (state == OV_SLOT_ABANDONED)
-			release_slot(s, first + i);
+			release_abandoned(s, first + i);
 		else
 		{
 			OvTicket	ticket = {.slot = first + i, .generation = s->generation, .kind = kind};
@@ -421,5 +433,26 @@ ov_slot_abandon_all(OvWorkerKind kind, Oid database)
 			ov_slot_answer_error(&ticket, "OV020", "the worker ended while it was working on this",
 								 "{\"reason\":\"worker restarted\"}", "Try again.");
 		}
+	}
+}
+
+/* Requests that nobody waits for and nobody will take: their database, or the extension in it, is gone. */
+void
+ov_slot_forget_database(Oid database)
+{
+	int			first = base(OV_WORKER_NETWORK);
+
+	for (int i = 0; i < ov_shared->nslots; i++)
+	{
+		OvSlot	   *s = &ov_slots[first + i];
+
+		if (s->database != database || !s->detached || !move(s, OV_SLOT_POSTED, OV_SLOT_TAKEN))
+			continue;
+		if (s->database == database && s->detached)
+			release_slot(s, first + i);
+		else if (move(s, OV_SLOT_TAKEN, OV_SLOT_POSTED))
+			ov_worker_wake(OV_WORKER_NETWORK, s->database);
+		else
+			release_abandoned(s, first + i);
 	}
 }

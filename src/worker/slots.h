@@ -64,6 +64,8 @@ extern void ov_slot_answer_error(const OvTicket *ticket, const char *sqlstate, c
 extern bool ov_slot_wanted(const OvTicket *ticket);
 /* Answers everything a dead predecessor had taken (call at start and exit). */
 extern void ov_slot_abandon_all(OvWorkerKind kind, Oid database);
+/* Frees detached requests to a database that nobody serves any more. */
+extern void ov_slot_forget_database(Oid database);
 
 /* ---- shared memory and registry (shmem.c) ---- */
 extern void ov_shmem_request(void);		/* from shmem_request_hook */

@@ -39,7 +39,10 @@ look_again(Oid database)
 	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
 	db = ov_database_entry(database, true);
 	if (db != NULL)
+	{
 		db->presence = OV_EXT_UNKNOWN;
+		db->asked++;
+	}
 	LWLockRelease(ov_shared->lock);
 	/* workers that are there check for themselves */
 	ov_worker_wake(OV_WORKER_NETWORK, database);
@@ -81,7 +84,10 @@ ov_database_embargo(Oid database, bool on)
 				kill(db->audit.pid, SIGTERM);
 		}
 		else
+		{
 			db->presence = OV_EXT_UNKNOWN;
+			db->asked++;
+		}
 	}
 	LWLockRelease(ov_shared->lock);
 	if (!on)

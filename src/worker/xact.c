@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "commands/extension.h"
+#include "debug_point.h"
 #include "executor/spi.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -41,15 +42,30 @@ ov_worker_reload(void)
 	return true;
 }
 
+/* How often somebody has wanted to know by now; makes the entry that is to say so. */
+static uint32
+times_asked(void)
+{
+	OvDatabase *db;
+	uint32		asked;
+
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	db = ov_database_entry(MyDatabaseId, true);
+	asked = db != NULL ? db->asked : 0;
+	LWLockRelease(ov_shared->lock);
+	return asked;
+}
+
+/* What was seen is news unless CREATE EXTENSION has been committed since. */
 static void
-record_presence(OvPresence presence)
+record_presence(OvPresence presence, uint32 asked)
 {
 	OvDatabase *db;
 	bool		news = false;
 
 	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
-	db = ov_database_entry(MyDatabaseId, presence == OV_EXT_PRESENT);
-	if (db != NULL)
+	db = ov_database_entry(MyDatabaseId, false);
+	if (db != NULL && db->asked == asked)
 	{
 		news = db->presence != presence;
 		db->presence = presence;
@@ -64,13 +80,15 @@ bool
 ov_extension_present(void)
 {
 	bool		present;
+	uint32		asked = times_asked();
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	OV_POINT("looks for the extension");
 	present = OidIsValid(get_extension_oid("oauth_vault", true)) &&
 		OidIsValid(get_role_oid("oauth_vault_owner", true));
 	CommitTransactionCommand();
-	record_presence(present ? OV_EXT_PRESENT : OV_EXT_ABSENT);
+	record_presence(present ? OV_EXT_PRESENT : OV_EXT_ABSENT, asked);
 	return present;
 }
 
