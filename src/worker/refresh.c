@@ -8,9 +8,10 @@
  * how often it has.  One transaction claims a whole batch; if it fails, each is
  * tried alone.
  *
- * An intent found without a job is a predecessor's: in doubt.  The same refresh
- * token is sent once more where the provider's rules allow that; otherwise the
- * person has to consent again, for the reason that the outcome is unknown.
+ * An intent found without a job is in doubt: a predecessor's, or of a request
+ * whose answer was lost.  The same refresh token is sent once more where the
+ * provider's rules allow that; otherwise the person has to consent again, for
+ * the reason that the outcome is unknown.
  *
  * Connection rows are not locked here: an answer whose row somebody holds goes
  * to grant_inbox, and the next refresh starts by applying that.
@@ -26,7 +27,6 @@
 #define POSTPONE_MS (5 * 60 * 1000)
 #define FORCED_EVERY_US (60 * USECS_PER_SEC)
 #define WAITERS_MS 500
-#define MAX_TRIES 2				/* of one intent: once, and once in doubt */
 
 typedef struct Row
 {
@@ -397,6 +397,7 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 	w->job = job = ov_job_new(OV_JOB_REFRESH, sizeof(OvRefresh), ov_refresh_read);
 	describe(job, w, row, c);
 	job->in_doubt = tries > 0;
+	job->tries = tries + 1;
 	if (!build(r, w, row, c, job, &dead, &w->failure))
 	{
 		drop(w);
@@ -407,7 +408,7 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 			refuse(w);
 		return;
 	}
-	if (tries > 0 && (tries >= MAX_TRIES || !ov_provider_retry_in_doubt(job->provider)))
+	if (tries > 0 && (tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(job->provider)))
 	{
 		drop(w);
 		end(r, w, row, c, "refresh_outcome_unknown");
@@ -567,13 +568,13 @@ consider(Round *r, OvWant *w)
 			answer(w, NULL, row.generation);
 			return;
 		}
-		/* The provider has just failed us: not before it is time again. */
-		if (w->has_ticket && row.attempts > 0 && row.refresh_at > r->now)
-		{
-			(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
-			refuse(w);
-			return;
-		}
+	}
+	/* The provider has just failed us: not before it is time again. */
+	if (w->has_ticket && row.attempts > 0 && row.refresh_at > r->now)
+	{
+		(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
+		refuse(w);
+		return;
 	}
 	prepare(r, w, &row, tries);
 }

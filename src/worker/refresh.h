@@ -8,6 +8,8 @@
 
 #include "worker/network.h"
 
+#define OV_MAX_TRIES 2			/* of one refresh token: once, and once in doubt */
+
 typedef struct OvWaiter
 {
 	struct OvWaiter *next;
@@ -32,7 +34,8 @@ typedef struct OvRefresh
 	bool		has_previous;
 	bool		on_previous;
 	int64		secret_generation;
-	bool		in_doubt;		/* a predecessor has sent this refresh token already */
+	bool		in_doubt;		/* this refresh token was sent before, and the answer is not known */
+	int			tries;			/* how often it has been sent, with this */
 	OvWaiter   *waiters;
 	OvCaller   *caller;			/* the first of them; NULL: of our own accord */
 

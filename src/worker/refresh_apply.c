@@ -15,11 +15,16 @@
 #include <time.h>
 
 #include "core/json.h"
+#include "debug_point.h"
 #include "errors.h"
 
 static OvQuery delete_intent = {
 	"DELETE FROM oauth_vault.intent WHERE connection_id IN (SELECT connection_id FROM oauth_vault.intent"
 	" WHERE connection_id = $1 AND token_generation = $2 FOR UPDATE SKIP LOCKED)", "ul"
+};
+static OvQuery keep_doubt = {
+	"UPDATE oauth_vault.intent SET in_doubt = true, tries = $3 WHERE connection_id IN (SELECT connection_id"
+	" FROM oauth_vault.intent WHERE connection_id = $1 AND token_generation = $2 FOR UPDATE SKIP LOCKED)", "uli"
 };
 static OvQuery note_failure = {
 	"UPDATE oauth_vault.connection SET attempts = $2, refresh_at = $3, last_error = $4,"
@@ -240,8 +245,8 @@ later(OvRefresh *r, TimestampTz now)
 static void
 dead(OvRefresh *r, TimestampTz now)
 {
-	/* In doubt, what the provider refuses may be what it has rotated for our predecessor. */
-	const char *reason = r->in_doubt ? "refresh_outcome_unknown" :
+	/* In doubt, what the provider refuses may be what it has rotated before, for an answer that was lost. */
+	const char *reason = r->in_doubt || r->unanswered ? "refresh_outcome_unknown" :
 		r->tokens.error != NULL && r->tokens.error[0] != '\0' ? r->tokens.error : "grant_dead";
 
 	r->reason = reason;
@@ -281,15 +286,8 @@ misconfigured(OvRefresh *r, TimestampTz now)
 }
 
 static void
-store(OvRefresh *r, TimestampTz now)
+decide(OvRefresh *r, TimestampTz now)
 {
-	OvArgs		a = {0};
-
-	ov_arg_uuid(&a, r->g.connection_id);
-	ov_arg_int8(&a, r->g.generation);
-	(void) ov_run(&delete_intent, OV_WRITE, &a);
-	r->end = OV_END_LATER;
-	r->paused_now = false;
 	switch (r->tokens.outcome)
 	{
 		case OV_OUT_OK:
@@ -308,6 +306,47 @@ store(OvRefresh *r, TimestampTz now)
 			later(r, now);
 			break;
 	}
+}
+
+/*
+ * The claim is closed, unless the refresh token may be used up and nobody knows.
+ * An answer that decides nothing ("busy") leaves an earlier doubt as it was, and
+ * is no try.
+ */
+static void
+close_intent(const OvRefresh *r)
+{
+	OvArgs		a = {0};
+
+	ov_arg_uuid(&a, r->g.connection_id);
+	ov_arg_int8(&a, r->g.generation);
+	if ((r->end == OV_END_LATER || r->end == OV_END_PAUSED) && (r->unanswered || r->in_doubt))
+	{
+		ov_arg(&a, Int32GetDatum(r->unanswered ? r->tries : r->tries - 1), false);
+		(void) ov_run(&keep_doubt, OV_WRITE, &a);
+	}
+	else
+		(void) ov_run(&delete_intent, OV_WRITE, &a);
+}
+
+/* Sent, and no answer: may the same refresh token be sent again? */
+static bool
+is_over(const OvRefresh *r)
+{
+	return r->unanswered && r->tokens.outcome == OV_OUT_TRANSIENT &&
+		(r->tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(r->provider));
+}
+
+static void
+store(OvRefresh *r, TimestampTz now)
+{
+	r->end = OV_END_LATER;
+	r->paused_now = false;
+	if (is_over(r))
+		dead(r, now);
+	else
+		decide(r, now);
+	close_intent(r);
 }
 
 /* ---- telling ---- */
@@ -399,6 +438,7 @@ static void
 finish(OvRefresh *r)
 {
 	trace(r);
+	OV_POINT("before answers");
 	for (OvWaiter *w = r->waiters; w != NULL; w = w->next)
 		answer(r, w);
 	ov_refresh_forget(r);

@@ -40,7 +40,7 @@ static OvQuery intent_exists = {
 	"SELECT 1 FROM oauth_vault.intent WHERE connection_id = $1 AND $2 IS NOT NULL", "uz"
 };
 static OvQuery open_intents = {
-	"SELECT connection_id FROM oauth_vault.intent ORDER BY started_at LIMIT $1", "l"
+	"SELECT connection_id FROM oauth_vault.intent WHERE started_at < $2 ORDER BY started_at LIMIT $1", "lz"
 };
 static OvQuery due_rows = {
 	"SELECT connection_id, refresh_at FROM oauth_vault.connection WHERE status = 'active' AND refresh_at >= $1"
@@ -71,14 +71,14 @@ static void
 find_open(void *arg)
 {
 	Open	   *o = arg;
-	/* our own are among them */
-	Datum		max = Int64GetDatum(o->max + ov_jobs_count());
+	/* Those of our own that are in doubt wait for their next attempt. */
 	Datum		before = TimestampTzGetDatum(Max(MyStartTimestamp, others_before));
+	Datum		args[2] = {Int64GetDatum(o->max), before};
 	OvHome		home;
 	uint64		n;
 
 	/* no home row and no intents: a vault that has not been used yet */
-	if (!ov_home(&home) && ov_query(&open_intents, OV_READ, &max, NULL) == 0)
+	if (!ov_home(&home) && ov_query(&open_intents, OV_READ, args, NULL) == 0)
 		return;
 	if (!ov_home_or_refuse(&home, &o->why))
 	{
@@ -86,7 +86,7 @@ find_open(void *arg)
 		return;
 	}
 	(void) ov_query(&mark_in_doubt, OV_WRITE, &before, NULL);
-	n = ov_query(&open_intents, OV_READ, &max, NULL);
+	n = ov_query(&open_intents, OV_READ, args, NULL);
 	for (uint64 i = 0; i < n && o->n < o->max; i++)
 	{
 		const unsigned char *id = ov_uuid(i, 1);
