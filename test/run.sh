@@ -4,7 +4,8 @@
 # PostgreSQL 17 and 18, alone; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build.
 #
-# VERSIONS="17 18" chooses the other majors ("" for none), TESTS the TAP files.
+# VERSIONS="17 18" chooses the other majors ("" for none), SUITES among unit,
+# lint, clang, valgrind, fuzz, regress and tap, TESTS the TAP files.
 #
 # Works on a copy of the tree in a directory of its own, against a private copy
 # of the PostgreSQL installation, so that neither the checkout nor /usr changes;
@@ -121,7 +122,7 @@ status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
 	MAIN=1 ${FUZZ_SECONDS:+FUZZ_SECONDS="$FUZZ_SECONDS"} \
-	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} \
+	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} ${SUITES:+SUITES="$SUITES"} \
 	bash "$work/tree/test/steps.sh" "$what" </dev/null || status=1
 if [ "$what" = fuzz ]; then
 	mkdir -p "$top/test/fuzz/build"

@@ -25,6 +25,9 @@ suite() {
 	fi
 }
 
+# Is this suite of check among SUITES?  Without SUITES all are.
+chosen() { [ -z "${SUITES:-}" ] || [[ " $SUITES " == *" $1 "* ]]; }
+
 #
 # A private PostgreSQL: a server finds lib and share relative to its binary, so
 # a copy under $WORK can have the extension installed without touching /usr.
@@ -139,15 +142,15 @@ else
 			exit
 			;;
 		check)
-			suite unit unit
+			chosen unit && suite unit unit
 			if [ -n "${MAIN:-}" ]; then
-				suite lint lint
-				suite "unit, clang" unit_clang
-				suite valgrind valgrind_unit
-				suite fuzz fuzz -j2 check
+				chosen lint && suite lint lint
+				chosen clang && suite "unit, clang" unit_clang
+				chosen valgrind && suite valgrind valgrind_unit
+				chosen fuzz && suite fuzz fuzz -j2 check
 			fi
-			suite regress regress
-			suite tap tap ${TESTS:-test/t/*.pl}
+			chosen regress && suite regress regress
+			chosen tap && suite tap tap ${TESTS:-test/t/*.pl}
 			;;
 	esac
 fi
