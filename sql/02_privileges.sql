@@ -8,6 +8,8 @@ INSERT INTO decided VALUES
 	('oauth_revoke', '{user}'), ('oauth_set_my_limit', '{user}'), ('oauth_whoami', '{user}'),
 	('oauth_alter_connector', '{admin}'), ('oauth_claim', '{admin}'), ('oauth_create_connector', '{admin}'),
 	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),
+	('oauth_rotate_keys', '{admin}'), ('platform_keys', '{admin}'), ('oauth_platform_keys', '{admin}'),
+	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),
 	('oauth_set_client_secret', '{admin}'), ('oauth_set_provider', '{admin}'), ('oauth_set_scope_policy', '{admin}'),
 	('merge_patch', '{admin}'), ('vault_held', '{user,admin}'), ('vault_status', '{admin}'),
 	('row_visible', '{user,admin,auditor}'), ('session_tenant', '{user,admin,auditor}'),

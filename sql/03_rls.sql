@@ -80,6 +80,7 @@ BEGIN
 				BEGIN
 					INSERT INTO oauth_vault.home SELECT true, connector_id, 0, 0, 0, '' FROM oauth_vault.connector LIMIT 1 ON CONFLICT DO NOTHING;
 					INSERT INTO oauth_vault.provider_site VALUES ('some', '{}');
+					INSERT INTO oauth_vault.key_rotation (mode, state, requested_by, below_key_id, keys_total) VALUES ('rekey', 'done', 'x', 1, 0);
 					EXECUTE format('SELECT count(*) FROM %s', r.t) INTO own;
 					EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', r.t, who);
 					EXECUTE format('SET LOCAL ROLE %I', who);

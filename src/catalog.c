@@ -34,6 +34,43 @@ string_list(const OvJson *array, int *n)
 	return list;
 }
 
+/* The keyring: what is not retired */
+static void
+read_ring(const OvJson *versions)
+{
+	int		   *numbers = ov_arena_alloc(settings_arena, sizeof(int) * (versions ? versions->count + 1 : 1));
+	const char **fingerprints = ov_arena_alloc(settings_arena, sizeof(char *) * (versions ? versions->count + 1 : 1));
+
+	settings.nversions = settings.active_version = 0;
+	settings.active_fingerprint = "";
+	for (const OvJson *v = versions ? versions->child : NULL; v != NULL; v = v->next)
+	{
+		const char *fingerprint = ov_json_get_string(v, "fingerprint");
+		int64_t		number;
+
+		if (fingerprint == NULL || !ov_json_int64(ov_json_get(v, "version"), false, &number))
+			continue;
+		numbers[settings.nversions] = (int) number;
+		fingerprints[settings.nversions++] = fingerprint;
+		if (ov_json_is_true(ov_json_get(v, "active")))
+		{
+			settings.active_version = (int) number;
+			settings.active_fingerprint = fingerprint;
+		}
+	}
+	settings.versions = numbers;
+	settings.fingerprints = fingerprints;
+}
+
+const char *
+ov_ring_fingerprint(const OvSettings *s, int version)
+{
+	for (int i = 0; i < s->nversions; i++)
+		if (s->versions[i] == version)
+			return s->fingerprints[i];
+	return NULL;
+}
+
 const OvSettings *
 ov_settings_or_null(void)
 {
@@ -63,6 +100,7 @@ ov_settings_or_null(void)
 	if (settings.instance == NULL)
 		settings.instance = "";
 	settings.peers = string_list(ov_json_get(json, "peers"), &settings.npeers);
+	read_ring(ov_json_get(json, "versions"));
 	settings.allowed_hosts = string_list(ov_json_get(json, "allowed_hosts"), &settings.nhosts);
 	settings.allowed_networks = string_list(ov_json_get(json, "allowed_networks"), &settings.nnetworks);
 	settings_generation = generation;

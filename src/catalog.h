@@ -25,6 +25,11 @@ typedef struct OvSettings
 	const char *instance;
 	int			npeers;
 	const char **peers;			/* instances of the same HA group */
+	int			active_version;	/* of the platform keys, and its fingerprint */
+	const char *active_fingerprint;
+	int			nversions;		/* those in the ring */
+	const int  *versions;
+	const char **fingerprints;
 	int			nhosts;
 	const char **allowed_hosts;
 	int			nnetworks;
@@ -35,6 +40,8 @@ typedef struct OvSettings
 extern const OvSettings *ov_current_settings(void);
 /* NULL when there are none */
 extern const OvSettings *ov_settings_or_null(void);
+/* The fingerprint of a platform key in the ring; NULL: the version is not there. */
+extern const char *ov_ring_fingerprint(const OvSettings *s, int version);
 
 typedef struct OvHome
 {

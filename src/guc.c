@@ -24,6 +24,7 @@ int			ov_guc_refresh_lead;
 int			ov_guc_recent_days;
 int			ov_guc_max_concurrency;
 int			ov_guc_max_host_connections;
+int			ov_guc_rotation_rate;
 int			ov_guc_audit;
 bool		ov_guc_allow_insecure_loopback;
 bool		ov_guc_allow_core_dumps;
@@ -75,6 +76,8 @@ ov_guc_define(void)
 			   &ov_guc_max_concurrency, 200, 1, 2000, PGC_SIGHUP, 0);
 	define_int("oauth_vault.max_host_connections", "Connections to one provider host per database.",
 			   &ov_guc_max_host_connections, 8, 1, 200, PGC_SIGHUP, 0);
+	define_int("oauth_vault.rotation_rate", "Keys per second that a rotation of keys works on.",
+			   &ov_guc_rotation_rate, 500, 1, 10000, PGC_SIGHUP, 0);
 	DefineCustomEnumVariable("oauth_vault.audit",
 							 "Whether an audit row is flushed to disk before a token is returned.", NULL,
 							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);

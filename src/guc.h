@@ -22,6 +22,7 @@ extern int	ov_guc_refresh_lead;	/* s */
 extern int	ov_guc_recent_days;
 extern int	ov_guc_max_concurrency;
 extern int	ov_guc_max_host_connections;
+extern int	ov_guc_rotation_rate;	/* keys per second */
 extern int	ov_guc_audit;			/* OvAuditMode */
 extern bool ov_guc_allow_insecure_loopback;
 extern bool ov_guc_allow_core_dumps;

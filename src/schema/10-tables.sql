@@ -24,12 +24,34 @@ CREATE TABLE oauth_vault.vault_key (
 	connector_id		uuid,
 	version				integer NOT NULL DEFAULT 1,	-- of the key, per owner
 	platform_version	integer NOT NULL,
-	wrapped				bytea NOT NULL,
+	platform_fingerprint text COLLATE "C" NOT NULL DEFAULT '',	-- of the platform key; '': not known
+	wrapped				bytea NOT NULL,		-- empty once destroyed
 	created_at			timestamptz NOT NULL DEFAULT now(),
 	destroyed_at		timestamptz
 );
 CREATE UNIQUE INDEX vault_key_user ON oauth_vault.vault_key (tenant, user_id, version) WHERE kind = 'user';
 CREATE UNIQUE INDEX vault_key_connector ON oauth_vault.vault_key (connector_id, version) WHERE kind = 'connector';
+CREATE INDEX vault_key_platform ON oauth_vault.vault_key (platform_version, platform_fingerprint) WHERE destroyed_at IS NULL;
+
+/* Rotations of keys: asked for by an administrator, worked on by the network worker. */
+CREATE TABLE oauth_vault.key_rotation (
+	rotation_id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	mode				text NOT NULL CHECK (mode IN ('rewrap', 'rekey')),
+	state				text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
+	requested_at		timestamptz NOT NULL DEFAULT now(),
+	requested_by		text NOT NULL,
+	below_key_id		bigint NOT NULL,	-- rekey: keys with a lower id are old
+	keys_total			bigint NOT NULL,
+	keys_done			bigint NOT NULL DEFAULT 0,
+	records_done		bigint NOT NULL DEFAULT 0,
+	waiting				bigint NOT NULL DEFAULT 0,	-- keys left when all had been looked at
+	failed				bigint NOT NULL DEFAULT 0,	-- of these, keys that do not open
+	last_error			text,
+	updated_at			timestamptz,
+	finished_at			timestamptz
+);
+/* One at a time */
+CREATE UNIQUE INDEX key_rotation_running ON oauth_vault.key_rotation ((true)) WHERE state = 'running';
 
 CREATE TABLE oauth_vault.provider_builtin (
 	name				text COLLATE "C" PRIMARY KEY,
@@ -220,6 +242,7 @@ CREATE INDEX audit_person ON oauth_vault.audit (tenant, user_id, at);
 COMMENT ON TABLE oauth_vault.home IS 'Which cluster, database and instance this vault lives in: one row, made with the first sealed secret';
 COMMENT ON SEQUENCE oauth_vault.vault_key_id IS 'Ids of keys, never given twice';
 COMMENT ON TABLE oauth_vault.vault_key IS 'Keys of persons, connectors and the audit chain, each wrapped by the platform key';
+COMMENT ON TABLE oauth_vault.key_rotation IS 'Rotations of keys, under way and past';
 COMMENT ON TABLE oauth_vault.provider_builtin IS 'Rules of the providers that come with the extension';
 COMMENT ON TABLE oauth_vault.provider_site IS 'This site''s providers and its corrections of built-in ones';
 COMMENT ON TABLE oauth_vault.connector IS 'Our client registrations at providers';

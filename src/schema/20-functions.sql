@@ -209,7 +209,24 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_claim(boolean) TO oauth_vault_admin;
 COMMENT ON FUNCTION oauth_vault.oauth_claim(boolean) IS
 	'This copy of the database is the one that goes on: end the hold';
 
+CREATE FUNCTION oauth_vault.oauth_rotate_keys(mode text DEFAULT 'rewrap',
+	OUT rotation_id bigint, OUT state text, OUT keys_total bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_rotate_keys';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_rotate_keys(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_rotate_keys(text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_rotate_keys(text) IS
+	'Wrap all keys with the active platform key (rewrap), or replace them and seal every record anew (rekey)';
+
 /* ---- behind the views ---- */
+
+CREATE FUNCTION oauth_vault.platform_keys(
+	OUT platform_version integer, OUT fingerprint text, OUT user_keys bigint, OUT connector_keys bigint,
+	OUT audit_keys bigint, OUT loaded boolean, OUT active boolean) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_platform_keys';
+REVOKE ALL ON FUNCTION oauth_vault.platform_keys() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.platform_keys() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.platform_keys() IS
+	'What oauth_platform_keys shows';
 
 CREATE FUNCTION oauth_vault.vault_held() RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_held';

@@ -143,11 +143,48 @@ CREATE VIEW oauth_vault.oauth_status WITH (security_barrier = true) AS
 		s.outbox_queued,
 		s.outbox_failed,
 		s.flows_pending,
-		s.roles_that_can_reach_keys
+		s.roles_that_can_reach_keys,
+		ARRAY(SELECT k.platform_version FROM oauth_vault.platform_keys() k
+			WHERE k.user_keys + k.connector_keys + k.audit_keys > 0 ORDER BY 1) AS platform_versions,
+		ARRAY(SELECT k.platform_version FROM oauth_vault.platform_keys() k
+			WHERE k.user_keys + k.connector_keys + k.audit_keys > 0 AND NOT k.loaded ORDER BY 1) AS platform_versions_missing
 	FROM oauth_vault.vault_status() s;
 COMMENT ON VIEW oauth_vault.oauth_status IS
 	'This database''s vault in one row: counts, what waits, and which roles could reach the platform key through the server''s files';
 GRANT SELECT ON oauth_vault.oauth_status TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_platform_keys WITH (security_barrier = true) AS
+	SELECT k.platform_version,
+		k.fingerprint,
+		k.user_keys,
+		k.connector_keys,
+		k.audit_keys,
+		k.loaded,
+		k.active
+	FROM oauth_vault.platform_keys() k;
+COMMENT ON VIEW oauth_vault.oauth_platform_keys IS
+	'Platform keys: those in the vault file, and those that keys of this database are wrapped with';
+GRANT SELECT ON oauth_vault.oauth_platform_keys TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_key_rotation WITH (security_barrier = true) AS
+	SELECT r.rotation_id,
+		r.mode,
+		r.state,
+		r.requested_at,
+		r.requested_by,
+		r.keys_total,
+		r.keys_done,
+		r.records_done,
+		r.waiting,
+		r.failed,
+		r.last_error,
+		r.updated_at,
+		r.finished_at
+	FROM oauth_vault.key_rotation r
+	OFFSET 0;	-- not to be written through
+COMMENT ON VIEW oauth_vault.oauth_key_rotation IS
+	'Rotations of keys: how far the one under way has come, and those before it';
+GRANT SELECT ON oauth_vault.oauth_key_rotation TO oauth_vault_admin;
 
 /*
  * The auditor's view reads with the auditor's rights, so that a policy can

@@ -76,6 +76,9 @@ COMMENT ON POLICY readable ON oauth_vault.provider_site IS 'To read, for whoever
 ALTER TABLE oauth_vault.connector ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY readable ON oauth_vault.connector FOR SELECT USING (true);
 COMMENT ON POLICY readable ON oauth_vault.connector IS 'To read, for whoever may';
+ALTER TABLE oauth_vault.key_rotation ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY readable ON oauth_vault.key_rotation FOR SELECT USING (true);
+COMMENT ON POLICY readable ON oauth_vault.key_rotation IS 'To read, for whoever may';
 
 /* No sealed value ever enters the planner's statistics. */
 ALTER TABLE oauth_vault.connection
@@ -106,6 +109,8 @@ ALTER TABLE oauth_vault.vault_key
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.home', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.vault_key', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.vault_key_id', '');
+SELECT pg_catalog.pg_extension_config_dump('oauth_vault.key_rotation', '');
+SELECT pg_catalog.pg_extension_config_dump('oauth_vault.key_rotation_rotation_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.provider_site', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.connector', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.scope_policy', '');

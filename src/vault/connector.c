@@ -16,6 +16,7 @@
 #include "core/codec.h"
 #include "core/json.h"
 #include "utils/builtins.h"
+#include "worker/references.h"
 
 #define MAX_NAME 63
 #define MAX_CLIENT_ID 1024
@@ -188,15 +189,19 @@ new_key(const OvHome *home, const unsigned char id[16], Datum *wrapped)
 {
 	static OvQuery next_id = {"SELECT nextval('oauth_vault.vault_key_id')", ""};
 	static OvQuery insert = {
-		"INSERT INTO oauth_vault.vault_key (key_id, kind, connector_id, platform_version, wrapped)"
-		" VALUES ($1, 'connector', $2, $3, $4)", "luib"
+		"INSERT INTO oauth_vault.vault_key (key_id, kind, connector_id, platform_version, wrapped, platform_fingerprint)"
+		" VALUES ($1, 'connector', $2, $3, $4, $5)", "luibt"
 	};
+	/* From before the key is wrapped: a rotation that sees nobody at this table has seen all keys. */
+	static OvQuery announce = {"LOCK TABLE oauth_vault.vault_key IN ROW EXCLUSIVE MODE", ""};
 	OvMsg	   *m;
 	const void *data;
 	size_t		len;
+	char	   *fingerprint;
 	int64		key_id;
-	Datum		args[4];
+	Datum		args[5];
 
+	(void) ov_query(&announce, OV_WRITE, NULL, NULL);
 	(void) ov_query(&next_id, OV_WRITE, NULL, NULL);
 	key_id = ov_int8(0, 1);
 	m = ov_request();
@@ -211,6 +216,9 @@ new_key(const OvHome *home, const unsigned char id[16], Datum *wrapped)
 	args[1] = ov_uuid_datum(id);
 	args[2] = Int32GetDatum((int32) ov_msg_get_i64(m, OV_TAG_VERSION, 0));
 	args[3] = *wrapped = ov_bytea_datum(data, len);
+	fingerprint = ov_msg_str(m, OV_TAG_KEY_FINGERPRINT);
+	args[4] = ov_text_datum(fingerprint);
+	ov_reference_note((int) ov_msg_get_i64(m, OV_TAG_VERSION, 0), fingerprint);
 	ov_done_with_answer();
 	(void) ov_query(&insert, OV_WRITE, args, NULL);
 	return key_id;
@@ -469,7 +477,7 @@ ov_drop_connector(PG_FUNCTION_ARGS)
 	};
 	static OvQuery remove = {
 		"WITH gone AS (DELETE FROM oauth_vault.connector WHERE connector_id = $1 RETURNING key_id)"
-		" DELETE FROM oauth_vault.vault_key k USING gone WHERE k.key_id = gone.key_id", "u"
+		" DELETE FROM oauth_vault.vault_key k USING gone WHERE k.kind = 'connector' AND k.connector_id = $1", "u"
 	};
 	OvCall		call;
 	OvConnector *c;

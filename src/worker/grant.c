@@ -37,9 +37,9 @@ static OvQuery install = {
 	" access_token = $10, refresh_token = $11, id_token = $12,"
 	" superseded = CASE WHEN $13::bytea IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || $13"
 	"  FROM greatest(octet_length(coalesce(superseded, '') || $13) - 127, 1)) END,"
-	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END"
+	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END, key_id = $15"
 	" WHERE connection_id = $1",
-	"ulzzzztajbbbbo"
+	"ulzzzztajbbbbol"
 };
 static OvQuery end_grant = {
 	"UPDATE oauth_vault.connection SET status = 'reauth_required', status_reason = $2, status_detail = $3,"
@@ -199,6 +199,8 @@ ov_grant_install(const OvGrant *g, TimestampTz now)
 	ov_arg_bytes(&a, g->id, g->id_len);
 	ov_arg_bytes(&a, g->has_fingerprint ? g->fingerprint : NULL, OV_FINGERPRINT_LEN);
 	ov_arg(&a, BoolGetDatum(g->forced), false);
+	/* The row may have been sealed anew under another key since: these are not. */
+	ov_arg_int8(&a, g->key_id);
 	(void) ov_run(&install, OV_WRITE, &a);
 	return OV_STORED_INSTALLED;
 }

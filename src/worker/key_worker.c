@@ -7,6 +7,9 @@
  * the ring that is there in force.  The process is not dumpable, so neither a
  * core file nor ptrace of the same user shows the ring.
  *
+ * A file that lacks a platform key which some database still needs is not taken
+ * over either: what that key wraps would be lost with the ring.
+ *
  * What it releases, and to whom:
  *	 access subkey of one person   a backend, with that person's proof (RELEASE)
  *	 whole user and connector keys network workers only, by registered PID
@@ -14,6 +17,7 @@
  *
  * Every answer is built in one static buffer that is cleansed after each use.
  */
+#include "worker/references.h"
 #include "worker/shmem.h"
 #include "worker/worker.h"
 
@@ -60,6 +64,33 @@ run_key_command(const OvJson *argv, int timeout_ms, unsigned char key[OV_KEY_LEN
 	return ov_key_from_command(argv, timeout_ms, shall_stop, key, err);
 }
 
+/*
+ * Would this file lose a key that some database needs?  Then the ring that is
+ * there stays, and with it everything else that the file before it said.
+ */
+static bool
+loses_key(const OvVaultFile *loaded)
+{
+	OvReference lost;
+	Oid			database;
+	char		now[OV_KEY_FINGERPRINT_LEN + 1];
+
+	if (vault == NULL || !ov_reference_lost(vault, loaded, &lost, &database))
+		return false;
+	/* of a database that was restored we may know the version only */
+	if (lost.fingerprint[0] == '\0')
+		(void) ov_vaultfile_fingerprint(vault, lost.version, lost.fingerprint);
+	ereport(LOG,
+			(errmsg("did not take over the vault file \"%s\": the database with OID %u still needs platform key version %d, fingerprint %s",
+					ov_guc_vault_file, database, lost.version, lost.fingerprint),
+			 ov_vaultfile_fingerprint(loaded, lost.version, now) ?
+			 errdetail("The file's version %d has fingerprint %s.", lost.version, now) :
+			 errdetail("The file does not hold this version, or holds it as retired."),
+			 errhint("The keyring read before stays in force until the server stops. Put the version back "
+					 "(oauth-vault-keyring retire --undo) or call oauth_rotate_keys('rewrap') in that database, then reload.")));
+	return true;
+}
+
 static void
 load_vault(void)
 {
@@ -84,14 +115,23 @@ load_vault(void)
 			ov_settings_publish(NULL, err.message);
 		return;
 	}
+	if (loses_key(loaded))
+	{
+		ov_vaultfile_free(loaded);
+		return;
+	}
 	ov_vaultfile_free(vault);
 	vault = loaded;
 	arena = ov_arena_new();
 	{
 		char	   *public = ov_vaultfile_public(arena, vault);
+		char		active[OV_KEY_FINGERPRINT_LEN + 1];
 
 		ov_settings_publish(ov_arena_failed(arena) ? NULL : public, "out of memory");
-		ereport(LOG, (errmsg("oauth_vault keyring loaded: active version %d", ov_vaultfile_active_version(vault))));
+		(void) ov_vaultfile_fingerprint(vault, ov_vaultfile_active_version(vault), active);
+		ereport(LOG,
+				(errmsg("oauth_vault keyring loaded: active version %d, fingerprint %s",
+						ov_vaultfile_active_version(vault), active)));
 	}
 	ov_arena_free(arena);
 }
@@ -339,6 +379,16 @@ op_release(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 }
 
 static void
+put_version(OvMsg *reply)
+{
+	char		fingerprint[OV_KEY_FINGERPRINT_LEN + 1];
+
+	(void) ov_vaultfile_fingerprint(vault, ov_vaultfile_active_version(vault), fingerprint);
+	ov_msg_put_i64(reply, OV_TAG_VERSION, ov_vaultfile_active_version(vault));
+	ov_msg_put_str(reply, OV_TAG_KEY_FINGERPRINT, fingerprint);
+}
+
+static void
 op_key_new(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 {
 	unsigned char key[OV_KEY_LEN];
@@ -362,7 +412,7 @@ op_key_new(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	else
 	{
 		ov_msg_put(reply, OV_TAG_WRAPPED, wrapped, len);
-		ov_msg_put_i64(reply, OV_TAG_VERSION, ov_vaultfile_active_version(vault));
+		put_version(reply);
 		if (is_network_worker(t))
 			put_keys(reply, connector, key);
 		ov_slot_answer(t, reply);
@@ -386,6 +436,53 @@ op_key_open(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	put_keys(reply, connector, key);
 	ov_slot_answer(t, reply);
 	OPENSSL_cleanse(key, sizeof(key));
+}
+
+/* The same key under the active version.  Audit keys too, which nobody is given. */
+static void
+op_rewrap(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char wrapped[OV_KEY_LEN + OV_RECORD_OVERHEAD];
+	char	   *kind = field(arena, m, OV_TAG_KIND);
+	const void *old;
+	size_t		len;
+	bool		connector;
+	OvAad		aad;
+	OvError		err = {0};
+	OvCode		code;
+
+	if (!is_network_worker(t))
+	{
+		refuse(t, "42501", "keys are wrapped anew for the network worker only", NULL, NULL);
+		return;
+	}
+	if (kind != NULL && strcmp(kind, OV_KIND_AUDIT) == 0)
+	{
+		memset(&aad, 0, sizeof(aad));
+		fixed(m, OV_TAG_VAULT_ID, aad.vault_id, 16);
+		aad.token_generation = ov_msg_get_i64(m, OV_TAG_KEY_ID, 0);
+		aad.purpose = OV_PURPOSE_AUDIT_KEY;
+	}
+	else if (!wrap_aad(arena, m, &aad, &connector))
+		kind = NULL;
+	if (kind == NULL || !ov_msg_get(m, OV_TAG_WRAPPED, &old, &len))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return;
+	}
+	code = ov_vaultfile_unwrap(vault, &aad, old, len, key, &err);
+	if (code == OV_OK)
+		code = ov_vaultfile_wrap(vault, ov_vaultfile_active_version(vault), &aad, key, wrapped, &len, &err);
+	OPENSSL_cleanse(key, sizeof(key));
+	if (code != OV_OK)
+	{
+		refuse_crypto(t, code, &err);
+		return;
+	}
+	ov_msg_put(reply, OV_TAG_WRAPPED, wrapped, len);
+	put_version(reply);
+	ov_slot_answer(t, reply);
 }
 
 static void
@@ -472,6 +569,9 @@ serve(const OvTicket *t, const OvMsg *m)
 			break;
 		case OV_OP_SEAL:
 			op_seal(t, arena, m, &reply);
+			break;
+		case OV_OP_REWRAP:
+			op_rewrap(t, arena, m, &reply);
 			break;
 		default:
 			refuse(t, "XX000", "the key worker does not know this request", NULL, NULL);

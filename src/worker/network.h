@@ -164,6 +164,8 @@ extern void ov_trace_flush(void);
 typedef enum OvTick
 {
 	OV_TICK_HOME,				/* is this a copy?  first of all */
+	OV_TICK_KEYS,				/* does the ring open our keys? */
+	OV_TICK_ROTATE,				/* a rotation of keys */
 	OV_TICK_RECOVER,			/* intents of a predecessor */
 	OV_TICK_DUE,				/* refreshes that are due */
 	OV_TICK_INBOX,				/* results whose row was locked */
@@ -201,6 +203,7 @@ typedef struct OvJob
 	bool		reserved;		/* counts as a request of the host's */
 	struct OvJob *next_waiting;
 	OvHttpRequest waiting;		/* its strings are in the arena, or constant */
+	int64		key_id;			/* its answer will be sealed under this key; 0: none */
 	int			failures;		/* of storing the answer */
 	bool		done;			/* stored and answered: to be freed */
 } OvJob;
@@ -220,6 +223,7 @@ extern bool ov_engine_ready(OvFailure *f);
 /* How many more jobs may be begun; background work leaves some for callers. */
 extern int	ov_jobs_room(bool background);
 extern int	ov_jobs_count(void);
+extern bool ov_jobs_use_key(int64 key_id);
 /* SHA-256 of what must not change while a grant lives: the hosts; also checks
  * that secrets may go there. */
 extern bool ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const OvProvider *p,
@@ -239,8 +243,32 @@ extern bool ov_user_keys(const unsigned char vault_id[16], const char *tenant, c
 /* The same for the person's current key row, made if there is none. */
 extern bool ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const char *user_id,
 								 int64 *key_id, OvUserKeys *keys, OvFailure *f);
+/* The same for a key row not older than since, made if there is none. */
+extern bool ov_user_keys_since(const unsigned char vault_id[16], const char *tenant, const char *user_id,
+							   int64 since, int64 *key_id, OvUserKeys *keys, OvFailure *f);
 extern bool ov_connector_key(const unsigned char vault_id[16], const OvConnector *c,
 							 unsigned char key[OV_KEY_LEN], OvFailure *f);
+/* A new key row for the connector, and its key */
+extern bool ov_connector_key_new(const unsigned char vault_id[16], const unsigned char connector_id[16],
+								 int64 *key_id, unsigned char key[OV_KEY_LEN], OvFailure *f);
+
+typedef struct OvKeyRow			/* of vault_key */
+{
+	int64		key_id;
+	char	   *kind;
+	char	   *tenant;
+	char	   *user_id;
+	bool		has_connector;
+	unsigned char connector_id[16];
+	int			platform_version;
+	char	   *platform_fingerprint;
+	const unsigned char *wrapped;
+	size_t		wrapped_len;
+} OvKeyRow;
+
+/* Has the key wrapped by the active platform key.  store: and writes that; without, it
+ * only shows that the key opens. */
+extern bool ov_key_rewrap(const unsigned char vault_id[16], const OvKeyRow *row, bool store, OvFailure *f);
 /* The client's credentials, opened into the arena.  previous: the secret before
  * the current one; NULL in *client if there is none. */
 extern bool ov_client(OvArena *arena, const unsigned char vault_id[16], const OvConnector *c, bool previous,
@@ -363,6 +391,16 @@ extern void ov_refresh_apply(OvJob **jobs, int n);
 extern void ov_refresh_waiters_tick(TimestampTz now);
 /* Commits that these are sent now; false: not yet. */
 extern bool ov_refresh_depart(OvJob **jobs, int n);
+
+/* ---- key_check.c, rotation.c ---- */
+
+/* In a transaction: reads a key row from columns of the last result, beginning with col. */
+extern void ov_key_row(uint64 row, int col, OvKeyRow *key);
+#define OV_KEY_COLUMNS "key_id, kind, tenant, user_id, connector_id, platform_version, platform_fingerprint, wrapped"
+extern void ov_key_check_tick(TimestampTz now);
+/* Nobody else has vault_key rows that are not committed; until the transaction ends none can be written. */
+extern bool ov_keys_settled(void);
+extern void ov_rotation_tick(TimestampTz now);
 
 /* ---- flow.c, revocation.c, discover.c ---- */
 

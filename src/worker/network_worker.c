@@ -117,7 +117,7 @@ ov_refuse_database(OvFailure *f, int state)
  */
 static const char *const tables[] = {
 	"home", "vault_key", "connector", "provider_builtin", "provider_site", "flow", "connection",
-	"intent", "grant_inbox", "revocation"
+	"intent", "grant_inbox", "revocation", "key_rotation"
 };
 
 static void
@@ -271,6 +271,8 @@ configure_engine(void)
 	OvError		err = {0};
 	OvCode		code;
 
+	ov_tick_at(OV_TICK_KEYS, 0);	/* another keyring, perhaps, or one that was not taken over */
+	ov_tick_at(OV_TICK_ROTATE, 0);
 	http_settings = ov_settings_generation();
 	http_tried = GetCurrentTimestamp();
 	config.ca_file = ov_guc_ca_file != NULL && ov_guc_ca_file[0] != '\0' ? ov_guc_ca_file : NULL;
@@ -361,6 +363,17 @@ ov_jobs_room(bool background)
 		return limit - njobs;
 	starved = true;
 	return 0;
+}
+
+bool
+ov_jobs_use_key(int64 key_id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &jobs)
+		if (dlist_container(OvJob, all, iter.cur)->key_id == key_id)
+			return true;
+	return false;
 }
 
 int
@@ -590,6 +603,12 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_WAITERS:
 			ov_refresh_waiters_tick(now);
 			break;
+		case OV_TICK_KEYS:
+			ov_key_check_tick(now);
+			break;
+		case OV_TICK_ROTATE:
+			ov_rotation_tick(now);
+			break;
 		case OV_NTICKS:
 			break;
 	}
@@ -639,6 +658,7 @@ look_at_tables_soon(void)
 
 	ov_tick_at(OV_TICK_OUTBOX, at);
 	ov_home_look_again(at);
+	ov_tick_at(OV_TICK_ROTATE, at);
 	looked_at = at;
 }
 

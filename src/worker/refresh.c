@@ -270,7 +270,7 @@ describe(OvRefresh *job, const OvWant *w, const Row *row, const OvConnector *c)
 	g->user_id = MemoryContextStrdup(context, row->user_id);
 	g->account = MemoryContextStrdup(context, row->account);
 	g->metadata = MemoryContextStrdup(context, row->metadata);
-	g->key_id = row->key_id;
+	g->key_id = job->job.key_id = row->key_id;
 	g->generation = row->generation;
 	g->epoch = row->epoch;
 	g->forced = w->rejected || w->force;

@@ -138,6 +138,7 @@ ov_database_entry(Oid oid, bool create)
 	vacant->presence = OV_EXT_UNKNOWN;
 	vacant->embargo = 0;
 	vacant->held = false;
+	vacant->nreferences = 0;
 	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
 	return vacant;
 }

@@ -14,6 +14,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
+#include "worker/references.h"
 #include "worker/slots.h"
 
 #define OV_SETTINGS_MAX (32 * 1024)
@@ -41,6 +42,8 @@ typedef struct OvDatabase
 	int			embargo;		/* statements that want our workers out */
 	OvSeat		network;
 	OvSeat		audit;
+	int			nreferences;	/* platform keys that its keys are wrapped with (references.h) */
+	OvReference references[OV_MAX_REFERENCES];
 
 	/* What the network worker found out about this copy of the database */
 	bool		held;

@@ -17,6 +17,7 @@
 
 #include "conceal.h"
 #include "errors.h"
+#include "worker/references.h"
 
 #define CACHE_SIZE 512
 #define ASK_MS 3000
@@ -49,8 +50,17 @@ static OvQuery next_key_id = {
 	"SELECT nextval('oauth_vault.vault_key_id')", ""
 };
 static OvQuery insert_key = {
-	"INSERT INTO oauth_vault.vault_key (key_id, kind, tenant, user_id, platform_version, wrapped)"
-	" VALUES ($1, 'user', $2, $3, $4, $5)", "lttib"
+	"INSERT INTO oauth_vault.vault_key (key_id, kind, tenant, user_id, platform_version, platform_fingerprint, wrapped,"
+	" version) SELECT $1, 'user', $2, $3, $4, $5, $6, coalesce(max(version), 0) + 1 FROM oauth_vault.vault_key"
+	" WHERE kind = 'user' AND tenant = $2 AND user_id = $3", "lttitb"
+};
+static OvQuery insert_connector_key = {
+	"INSERT INTO oauth_vault.vault_key (key_id, kind, connector_id, platform_version, platform_fingerprint, wrapped,"
+	" version) SELECT $1, 'connector', $2, $3, $4, $5, coalesce(max(version), 0) + 1 FROM oauth_vault.vault_key"
+	" WHERE kind = 'connector' AND connector_id = $2", "luitb"
+};
+static OvQuery rewrap_key = {
+	"UPDATE oauth_vault.vault_key SET wrapped = $2, platform_version = $3, platform_fingerprint = $4 WHERE key_id = $1", "lbit"
 };
 
 void
@@ -234,6 +244,18 @@ ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *u
 	return open_user_keys(vault_id, tenant, user_id, key_id, wrapped, len, keys, f);
 }
 
+/* By which platform key the key of this answer is wrapped */
+static void
+put_platform(OvArgs *a, const OvMsg *reply)
+{
+	int			version = (int) ov_msg_get_i64(reply, OV_TAG_VERSION, 0);
+	char	   *fingerprint = ov_msg_str(reply, OV_TAG_KEY_FINGERPRINT);
+
+	ov_arg(a, Int32GetDatum(version), false);
+	ov_arg_str(a, fingerprint ? fingerprint : "");
+	ov_reference_note(version, fingerprint);
+}
+
 static bool
 make_user_key(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 *key_id,
 			  OvUserKeys *keys, OvFailure *f)
@@ -259,7 +281,7 @@ make_user_key(const unsigned char vault_id[16], const char *tenant, const char *
 	ov_arg_int8(&a, *key_id);
 	ov_arg_str(&a, tenant);
 	ov_arg_str(&a, user_id);
-	ov_arg(&a, Int32GetDatum((int32) ov_msg_get_i64(&reply, OV_TAG_VERSION, 0)), false);
+	put_platform(&a, &reply);
 	ov_arg_bytes(&a, wrapped, len);
 	if (!take_user_keys(&reply, keys, f))
 		return false;
@@ -283,6 +305,83 @@ ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const
 	*key_id = ov_int8(0, 1);
 	wrapped = ov_bytea(0, 2, &len);
 	return open_user_keys(vault_id, tenant, user_id, *key_id, wrapped, len, keys, f);
+}
+
+bool
+ov_user_keys_since(const unsigned char vault_id[16], const char *tenant, const char *user_id, int64 since,
+				   int64 *key_id, OvUserKeys *keys, OvFailure *f)
+{
+	Datum		args[2];
+	const unsigned char *wrapped;
+	size_t		len;
+
+	args[0] = ov_text_datum(tenant);
+	args[1] = ov_text_datum(user_id);
+	if (ov_query(&current_key, OV_READ, args, NULL) == 0 || ov_int8(0, 1) < since)
+		return make_user_key(vault_id, tenant, user_id, key_id, keys, f);
+	*key_id = ov_int8(0, 1);
+	wrapped = ov_bytea(0, 2, &len);
+	return open_user_keys(vault_id, tenant, user_id, *key_id, wrapped, len, keys, f);
+}
+
+bool
+ov_connector_key_new(const unsigned char vault_id[16], const unsigned char connector_id[16], int64 *key_id,
+					 unsigned char key[OV_KEY_LEN], OvFailure *f)
+{
+	OvMsg		m,
+				reply;
+	OvArgs		a = {0};
+	const void *wrapped;
+	size_t		len;
+	bool		ok;
+
+	(void) ov_query(&next_key_id, OV_WRITE, NULL, NULL);
+	*key_id = ov_int8(0, 1);
+	begin_question(&m, OV_KIND_CONNECTOR, vault_id, *key_id);
+	ov_msg_put(&m, OV_TAG_CONNECTOR_ID, connector_id, 16);
+	if (!ask(OV_OP_KEY_NEW, &m, &reply, f))
+		return false;
+	ok = ov_msg_get(&reply, OV_TAG_WRAPPED, &wrapped, &len) && take_key(&reply, OV_TAG_KEY, key);
+	if (ok)
+	{
+		ov_arg_int8(&a, *key_id);
+		ov_arg_uuid(&a, connector_id);
+		put_platform(&a, &reply);
+		ov_arg_bytes(&a, wrapped, len);
+	}
+	OPENSSL_cleanse(reply_buf, reply.len);
+	if (!ok)
+		return sealed(f, "the key worker made no key");
+	(void) ov_run(&insert_connector_key, OV_WRITE, &a);
+	return true;
+}
+
+bool
+ov_key_rewrap(const unsigned char vault_id[16], const OvKeyRow *row, bool store, OvFailure *f)
+{
+	OvMsg		m,
+				reply;
+	OvArgs		a = {0};
+	const void *wrapped;
+	size_t		len;
+
+	begin_question(&m, row->kind, vault_id, row->key_id);
+	ov_msg_put_str(&m, OV_TAG_TENANT, row->tenant);
+	ov_msg_put_str(&m, OV_TAG_USER, row->user_id);
+	if (row->has_connector)
+		ov_msg_put(&m, OV_TAG_CONNECTOR_ID, row->connector_id, 16);
+	ov_msg_put(&m, OV_TAG_WRAPPED, row->wrapped, row->wrapped_len);
+	if (!ask(OV_OP_REWRAP, &m, &reply, f))
+		return false;
+	if (!ov_msg_get(&reply, OV_TAG_WRAPPED, &wrapped, &len))
+		return sealed(f, "the key worker wrapped no key");
+	if (!store)
+		return true;
+	ov_arg_int8(&a, row->key_id);
+	ov_arg_bytes(&a, wrapped, len);
+	put_platform(&a, &reply);
+	(void) ov_run(&rewrap_key, OV_WRITE, &a);
+	return true;
 }
 
 bool
