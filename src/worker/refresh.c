@@ -27,6 +27,7 @@
 #define POSTPONE_MS (5 * 60 * 1000)
 #define FORCED_EVERY_US (60 * USECS_PER_SEC)
 #define WAITERS_MS 500
+#define DOUBT_US (2 * USECS_PER_SEC)	/* before a refresh token is sent once more */
 
 typedef struct Row
 {
@@ -78,7 +79,7 @@ static OvQuery load = {
 	" scopes, access_token, refresh_token FROM oauth_vault.connection WHERE connection_id = $1", "u"
 };
 static OvQuery read_intent = {
-	"SELECT token_generation, decision_epoch, tries FROM oauth_vault.intent WHERE connection_id = $1", "u"
+	"SELECT token_generation, decision_epoch, tries, started_at FROM oauth_vault.intent WHERE connection_id = $1", "u"
 };
 static OvQuery insert_intent = {
 	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at, tries)"
@@ -447,9 +448,10 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 	(void) ov_run(&insert_intent, OV_WRITE, &a);
 }
 
-/* An open intent of this connection, without a job: how often it was tried; 0: there is none. */
+/* An open intent of this connection, without a job: how often it was tried, and
+ * when last; 0: there is none. */
 static int
-open_intent(const OvWant *w, const Row *row)
+open_intent(const OvWant *w, const Row *row, TimestampTz *sent_at)
 {
 	Datum		id = ov_uuid_datum(w->id);
 
@@ -457,7 +459,10 @@ open_intent(const OvWant *w, const Row *row)
 		return 0;
 	if (row != NULL && ov_int8(0, 1) == row->generation && ov_int8(0, 2) == row->epoch &&
 		strcmp(row->status, "active") == 0 && ov_int8(0, 3) > 0)
+	{
+		*sent_at = ov_time(0, 4);
 		return (int) ov_int8(0, 3);
+	}
 	/* Never sent, or the row has moved on: whatever came of it matters no more. */
 	(void) ov_query(&delete_intent, OV_WRITE, &id, NULL);
 	return 0;
@@ -527,6 +532,7 @@ consider(Round *r, OvWant *w)
 	OvRefresh  *job = ov_refresh_running(w->id);
 	Row			row;
 	int			tries;
+	TimestampTz sent_at = 0;
 
 	if (job != NULL)
 	{
@@ -549,12 +555,12 @@ consider(Round *r, OvWant *w)
 	if (!load_row(w->id, &row) || (w->caller != NULL && !is_person(w->caller, row.tenant, row.user_id)))
 	{
 		if (w->recover)
-			(void) open_intent(w, NULL);
+			(void) open_intent(w, NULL, &sent_at);
 		(void) ov_refuse_gone(&w->failure);
 		refuse(w);
 		return;
 	}
-	tries = open_intent(w, &row);
+	tries = open_intent(w, &row, &sent_at);
 	if (!check_status(w, &row))
 		return;
 	if (tries == 0)
@@ -573,6 +579,17 @@ consider(Round *r, OvWant *w)
 	if (w->has_ticket && row.attempts > 0 && row.refresh_at > r->now)
 	{
 		(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
+		refuse(w);
+		return;
+	}
+	/*
+	 * The provider may still be at the request of a process that has ended: if
+	 * ours were first, that one would look like a stolen token.
+	 */
+	if (tries > 0 && sent_at > r->now - DOUBT_US && sent_at <= r->now)
+	{
+		w->retry_at = sent_at + DOUBT_US;
+		(void) ov_refuse_later(&w->failure, "the outcome of the last refresh is not known yet", row.last_error, w->retry_at);
 		refuse(w);
 		return;
 	}
