@@ -67,10 +67,11 @@ is_clean(const char *s)
 	return true;
 }
 
-/* Providers of the catalogue, loaded once, each with the variables it needs */
+/* Providers of the catalogue, loaded once, each with the variables it needs;
+ * and rules that use what no built-in provider does */
 typedef struct FuzzProvider
 {
-	const char *name;
+	const char *name;			/* or the rules themselves */
 	const char *variables;
 	const OvProvider *p;
 } FuzzProvider;
@@ -85,6 +86,16 @@ static FuzzProvider fuzz_providers[] = {
 	{"shopify", "{\"shop\":\"example.myshopify.com\"}", NULL},
 	{"github_app_user", NULL, NULL},
 	{"intuit_quickbooks", NULL, NULL},
+	{"{\"schema\":1,\"display_name\":\"x\",\"client_auth\":[\"client_secret_basic_raw\"],"
+		"\"token\":{\"url\":\"https://as.example/t\"},\"api\":{\"hosts\":[\"as.example\"]},\"subject\":\"{/id}/{/n}\","
+		"\"response\":{\"formats\":[\"json\",\"form\"],\"token_type\":\"optional\","
+		"\"scope\":{\"array\":true,\"separators\":\" ,\",\"secondary\":{\"/u/scope\":\"user:\"},\"implies\":{\"write\":\"read\"}},"
+		"\"expiry\":[{\"kind\":\"iso8601\",\"field\":\"/at\"},{\"kind\":\"epoch\",\"field\":\"/exp\"},"
+		"{\"kind\":\"issued\",\"field\":\"/iat\",\"unit\":\"ms\",\"seconds\":60}],\"refresh_expiry\":[{\"kind\":\"iso8601\",\"field\":\"/rat\"}],"
+		"\"errors\":[{\"pointer\":\"/e\",\"pattern\":\"[a-c]{1,3}(x|y*)+\",\"outcome\":\"dead\",\"reason\":\"r\"}]}}", NULL, NULL},
+	{"{\"schema\":1,\"display_name\":\"x\",\"token\":{\"url\":\"https://as.example/t\"},"
+		"\"response\":{\"path\":\"/data/0\",\"expiry\":[{\"kind\":\"jwt\"},{\"kind\":\"never\"}],"
+		"\"capture\":{\"a\":\"/a\",\"b\":\"/b/c\"}}}", NULL, NULL},
 };
 
 #define FUZZ_PROVIDERS (sizeof(fuzz_providers) / sizeof(fuzz_providers[0]))
@@ -104,27 +115,39 @@ fuzz_provider(unsigned which)
 		arena = ov_arena_new();
 	if (f->p == NULL)
 	{
-		const char *tree = getenv("OV_TREE");
-		char	   *path = ov_arena_printf(arena, "%s/providers/%s.json", tree != NULL ? tree : ".", f->name);
-		char	   *text = ov_arena_alloc(arena, 65536);
-		FILE	   *file = fopen(path, "r");
 		const OvJson *rules,
 				   *metadata = NULL,
 				   *variables = NULL;
+		const char *text = f->name;
+		size_t		len = strlen(text);
 		OvError		err;
 
-		if (file == NULL)
+		if (text[0] != '{')
 		{
-			fprintf(stderr, "cannot read %s: OV_TREE must name the source tree\n", path);
-			exit(2);
+			const char *tree = getenv("OV_TREE");
+			char	   *path = ov_arena_printf(arena, "%s/providers/%s.json", tree != NULL ? tree : ".", f->name);
+			char	   *read = ov_arena_alloc(arena, 65536);
+			FILE	   *file = fopen(path, "r");
+
+			if (file == NULL)
+			{
+				fprintf(stderr, "cannot read %s: OV_TREE must name the source tree\n", path);
+				exit(2);
+			}
+			len = fread(read, 1, 65535, file);
+			fclose(file);
+			text = read;
 		}
-		REQUIRE(ov_json_parse(arena, text, fread(text, 1, 65535, file), &rules, &err) == OV_OK);
-		fclose(file);
+		REQUIRE(ov_json_parse(arena, text, len, &rules, &err) == OV_OK);
 		if (strcmp(f->name, "oidc") == 0)
 			REQUIRE(ov_json_parse(arena, FUZZ_METADATA, strlen(FUZZ_METADATA), &metadata, &err) == OV_OK);
 		if (f->variables != NULL)
 			REQUIRE(ov_json_parse(arena, f->variables, strlen(f->variables), &variables, &err) == OV_OK);
-		REQUIRE(ov_provider_load(arena, rules, metadata, variables, &f->p, &err) == OV_OK);
+		if (ov_provider_load(arena, rules, metadata, variables, &f->p, &err) != OV_OK)
+		{
+			fprintf(stderr, "%.40s: %s\n", f->name, err.message);
+			exit(2);
+		}
 	}
 	return f->p;
 }

@@ -48,7 +48,7 @@ for my $list (sort glob "$tree/test/fuzz/seeds/*.txt")
 	{
 		chomp $line;
 		next if $line =~ /^#/ || $line eq '';
-		my $provider = $line =~ s/^@(\d+) // ? $1 : $n % 9;
+		my $provider = $line =~ s/^@(\d+) // ? $1 : $n % 11;
 		my $seed = unescape($line);
 		put($harness, $n++, $with_provider{$harness} ? chr($provider) . $seed : $seed);
 	}
