@@ -130,8 +130,9 @@ ov_vault_held(PG_FUNCTION_ARGS)
  * The one row of oauth_status.  The roles are those that could read the vault
  * file as the server's operating system user, whatever else they are granted:
  * superusers, readers, writers and runners on the server's host (a file that
- * is written can be a library, or the vault file) and, where a role's name is
- * the identity, whoever can make roles.
+ * is written can be a library, or the vault file); who may write the catalogue
+ * of hosts past row security; and, where a role's name is the identity, whoever
+ * can make roles.
  */
 Datum
 ov_vault_status(PG_FUNCTION_ARGS)
@@ -153,7 +154,8 @@ ov_vault_status(PG_FUNCTION_ARGS)
 		"  WHERE r.rolname !~ '^pg_' AND (r.rolsuper OR (r.rolcreaterole AND $1)"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
-		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')))"
+		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')"
+		"   OR (r.rolbypassrls AND pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER'))))"
 		" FROM d", "o"
 	};
 	enum
