@@ -31,7 +31,10 @@ CREATE TABLE oauth_vault.vault_key (
 );
 CREATE UNIQUE INDEX vault_key_user ON oauth_vault.vault_key (tenant, user_id, version) WHERE kind = 'user';
 CREATE UNIQUE INDEX vault_key_connector ON oauth_vault.vault_key (connector_id, version) WHERE kind = 'connector';
-CREATE INDEX vault_key_platform ON oauth_vault.vault_key (platform_version, platform_fingerprint) WHERE destroyed_at IS NULL;
+/* What a rotation has left to do is found without wading through what it has done. */
+CREATE INDEX vault_key_platform ON oauth_vault.vault_key (platform_version, platform_fingerprint, key_id) WHERE destroyed_at IS NULL;
+CREATE INDEX vault_key_live ON oauth_vault.vault_key (key_id) WHERE destroyed_at IS NULL;
+CREATE INDEX vault_key_audit ON oauth_vault.vault_key (key_id) WHERE kind = 'audit';
 
 /* Rotations of keys: asked for by an administrator, worked on by the network worker. */
 CREATE TABLE oauth_vault.key_rotation (

@@ -144,11 +144,12 @@ CREATE VIEW oauth_vault.oauth_status WITH (security_barrier = true) AS
 		s.outbox_failed,
 		s.flows_pending,
 		s.roles_that_can_reach_keys,
-		ARRAY(SELECT k.platform_version FROM oauth_vault.platform_keys() k
-			WHERE k.user_keys + k.connector_keys + k.audit_keys > 0 ORDER BY 1) AS platform_versions,
-		ARRAY(SELECT k.platform_version FROM oauth_vault.platform_keys() k
-			WHERE k.user_keys + k.connector_keys + k.audit_keys > 0 AND NOT k.loaded ORDER BY 1) AS platform_versions_missing
-	FROM oauth_vault.vault_status() s;
+		k.versions AS platform_versions,
+		k.missing AS platform_versions_missing
+	FROM oauth_vault.vault_status() s,
+		LATERAL (SELECT coalesce(array_agg(p.platform_version ORDER BY p.platform_version), '{}') AS versions,
+			coalesce(array_agg(p.platform_version ORDER BY p.platform_version) FILTER (WHERE NOT p.loaded), '{}') AS missing
+			FROM oauth_vault.platform_keys() p WHERE p.user_keys + p.connector_keys + p.audit_keys > 0) k;
 COMMENT ON VIEW oauth_vault.oauth_status IS
 	'This database''s vault in one row: counts, what waits, and which roles could reach the platform key through the server''s files';
 GRANT SELECT ON oauth_vault.oauth_status TO oauth_vault_admin;

@@ -2,12 +2,12 @@
  * key_check.c
  *	  Does the vault file hold the platform keys that this database needs?
  *
- * Looked at when the worker starts, when the vault file has been read again,
- * after a rotation, and once a minute: which platform keys the rows of
- * vault_key are wrapped with is published in shared memory (references.h), a
- * key that is missing, or that does not open a row it should, is told to the
- * server log.  Nothing is marked broken: with the right file everything works
- * again.
+ * Looked at when the worker starts, at each reload, after a rotation, and once
+ * a minute: which platform keys the rows of vault_key are wrapped with is
+ * published in shared memory (references.h), and one that is missing is told to
+ * the server log.  When the keyring is another one than before, one row of each
+ * platform key is opened as well.  Nothing is marked broken: with the right file
+ * everything works again.
  *
  * An index gives the distinct platform keys, and one row of each; the cost does
  * not follow the number of rows.
@@ -67,6 +67,7 @@ typedef struct Look
 	bool		has_home;
 	OvHome		home;
 	const char *trouble[OV_MAX_REFERENCES];	/* NULL: it opens */
+	bool		try_it;			/* the keyring is new to us */
 	bool		unknown;		/* the key worker did not say */
 	char	   *database;
 } Look;
@@ -88,7 +89,7 @@ judge(Look *l, const OvKeyRow *key)
 		return "The vault file does not hold this version, or holds it as retired.";
 	if (key->platform_fingerprint[0] != '\0' && strcmp(key->platform_fingerprint, fingerprint) != 0)
 		return psprintf("The vault file's version %d has fingerprint %s.", key->platform_version, fingerprint);
-	if (!l->has_home || ov_key_rewrap(l->home.vault_id, key, false, &f))
+	if (!l->try_it || !l->has_home || ov_key_rewrap(l->home.vault_id, key, false, &f))
 		return NULL;
 	if (strcmp(f.sqlstate, "OV041") == 0 || strstr(f.detail, "platform key") != NULL)
 		return psprintf("Key " INT64_FORMAT " does not open with it: %s.", key->key_id, f.message);
@@ -100,25 +101,23 @@ static void
 look(void *arg)
 {
 	Look	   *l = arg;
+	MemoryContext old;
 
 	/* before the rows are read: what is not there then will not come */
 	l->whole = ov_keys_settled();
 	l->n = (int) Min(ov_query(&first_of_each, OV_READ, NULL, NULL), OV_MAX_REFERENCES);
-	for (int i = 0; i < l->n; i++)
-		ov_key_row(i, 1, &l->keys[i]);
-	l->has_home = ov_home(&l->home);
-	l->database = MemoryContextStrdup(ov_round, get_database_name(MyDatabaseId));
+	/* they outlive the transaction */
+	old = MemoryContextSwitchTo(ov_round);
 	for (int i = 0; i < l->n; i++)
 	{
-		MemoryContext old;
-		const char *trouble = judge(l, &l->keys[i]);
+		OvKeyRow   *key = &l->keys[i];
 
-		/* outlives the transaction */
-		old = MemoryContextSwitchTo(ov_round);
-		l->trouble[i] = trouble ? pstrdup(trouble) : NULL;
-		l->keys[i].platform_fingerprint = pstrdup(l->keys[i].platform_fingerprint);
-		MemoryContextSwitchTo(old);
+		ov_key_row(i, 1, key);
+		key->wrapped = memcpy(palloc(key->wrapped_len + 1), key->wrapped, key->wrapped_len);
 	}
+	l->database = get_database_name(MyDatabaseId);
+	MemoryContextSwitchTo(old);
+	l->has_home = ov_home(&l->home);
 }
 
 /* Said once for each reading of the vault file, and again when it is another key. */
@@ -156,6 +155,7 @@ ov_key_check_tick(TimestampTz now)
 {
 	Look	   *l = palloc0(sizeof(Look));
 	OvReference list[OV_MAX_REFERENCES];
+	static uint32 tried;		/* settings under which all opened, or were told */
 
 	memset(list, 0, sizeof(list));
 	ov_tick_at(OV_TICK_KEYS, TimestampTzPlusMilliseconds(now, AGAIN_MS));
@@ -170,6 +170,12 @@ ov_key_check_tick(TimestampTz now)
 		strlcpy(list[i].fingerprint, l->keys[i].platform_fingerprint, sizeof(list[i].fingerprint));
 	}
 	ov_references_publish(list, l->n, l->whole);
+	/* outside the transaction: nobody is kept from vault_key while the key worker is busy */
+	l->try_it = tried != ov_settings_generation();
+	for (int i = 0; i < l->n && !l->unknown; i++)
+		l->trouble[i] = judge(l, &l->keys[i]);
+	if (!l->unknown)
+		tried = ov_settings_generation();
 	tell(l);
 	if (l->unknown || !l->whole)
 		ov_tick_at(OV_TICK_KEYS, TimestampTzPlusMilliseconds(now, SOON_MS));

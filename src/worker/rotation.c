@@ -31,6 +31,7 @@
 #include <openssl/crypto.h>
 
 #include "access/xact.h"
+#include "core/vaultfile.h"
 #include "errors.h"
 #include "guc.h"
 #include "miscadmin.h"
@@ -54,16 +55,29 @@ static OvQuery finish_rotation = {
 	" finished_at = now() WHERE rotation_id = $1 RETURNING mode, keys_done, records_done", "ltlt"
 };
 
-/* rewrap; of a rekey's the audit keys alone, which are never replaced */
-#define TO_REWRAP \
-	" FROM oauth_vault.vault_key WHERE destroyed_at IS NULL AND key_id > $1" \
-	" AND (platform_version <> $2 OR platform_fingerprint <> $3) AND (NOT $4 OR kind = 'audit')"
-static OvQuery to_rewrap = {
-	"SELECT " OV_KEY_COLUMNS TO_REWRAP " ORDER BY key_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED", "litol"
+/* In the order of an index: what comes before the active platform key there, then what comes after it. */
+#define TO_REWRAP(than) \
+	" FROM oauth_vault.vault_key WHERE destroyed_at IS NULL" \
+	" AND (platform_version, platform_fingerprint, key_id) > ($1, $2, $3)" \
+	" AND (platform_version, platform_fingerprint) " than " ($4, $5)"
+#define REWRAP_ORDER " ORDER BY platform_version, platform_fingerprint, key_id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED"
+static OvQuery to_rewrap[2] = {
+	{"SELECT " OV_KEY_COLUMNS TO_REWRAP("<") REWRAP_ORDER, "itlitl"},
+	{"SELECT " OV_KEY_COLUMNS TO_REWRAP(">") REWRAP_ORDER, "itlitl"}
 };
 static OvQuery left_to_rewrap = {
-	"SELECT count(*) FROM (SELECT" TO_REWRAP " LIMIT $5) l", "litol"
+	"SELECT (SELECT count(*) FROM (SELECT" TO_REWRAP("<") " LIMIT $6) b)"
+	" + (SELECT count(*) FROM (SELECT" TO_REWRAP(">") " LIMIT $6) a)", "itlitl"
 };
+
+/* A rekey leaves audit keys what they are: they are wrapped anew. */
+#define AUDIT_KEYS \
+	" FROM oauth_vault.vault_key WHERE kind = 'audit' AND destroyed_at IS NULL" \
+	" AND (platform_version, platform_fingerprint) <> ($1, $2)"
+static OvQuery audit_keys = {
+	"SELECT " OV_KEY_COLUMNS AUDIT_KEYS " ORDER BY key_id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED", "itl"
+};
+static OvQuery left_audit_keys = {"SELECT count(*)" AUDIT_KEYS, "it"};
 
 #define TO_REKEY \
 	" FROM oauth_vault.vault_key WHERE destroyed_at IS NULL AND kind IN ('user', 'connector') AND key_id > $1 AND key_id < $2"
@@ -133,6 +147,8 @@ typedef struct Pass
 {
 	int64		rotation_id;
 	int64		after;			/* the last key looked at */
+	int			version;		/* rewrap: and what it was wrapped with */
+	char		fingerprint[OV_KEY_FINGERPRINT_LEN + 1];
 	int64		failed;			/* keys in this pass that do not open */
 	char		error[256];		/* why the first of them does not */
 } Pass;
@@ -189,27 +205,25 @@ note_failure(Step *s, const OvKeyRow *key, const OvFailure *f)
 /* ---- rewrap ---- */
 
 static void
-rewrap_args(const Step *s, OvArgs *a, int64 after, int64 limit)
+rewrap_args(const Step *s, OvArgs *a, const Pass *from, int64 limit)
 {
-	ov_arg_int8(a, after);
+	ov_arg(a, Int32GetDatum(from->version), false);
+	ov_arg_str(a, from->fingerprint);
+	ov_arg_int8(a, from->after);
 	ov_arg(a, Int32GetDatum(s->settings->active_version), false);
 	ov_arg_str(a, s->settings->active_fingerprint);
-	ov_arg(a, BoolGetDatum(s->rekey), false);
 	ov_arg_int8(a, limit);
 }
 
+/* Wraps the keys of the last result; stops at the first when the key worker does not answer. */
 static void
-rewrap(Step *s)
+rewrap_rows(Step *s, int n)
 {
-	OvArgs		a = {0};
 	OvKeyRow	keys[KEYS_MAX];
-	int			n;
 
-	rewrap_args(s, &a, s->pass.after, s->limit);
-	n = (int) ov_run(&to_rewrap, OV_WRITE, &a);
 	for (int i = 0; i < n; i++)
 		ov_key_row(i, 1, &keys[i]);
-	for (int i = 0; i < n && !s->stop; i++)
+	for (int i = 0; i < n; i++)
 	{
 		OvFailure	f = {{0}};
 
@@ -218,10 +232,38 @@ rewrap(Step *s)
 		else
 			(void) note_failure(s, &keys[i], &f);
 		if (s->stop)
-			break;
+			return;
 		s->looked++;
 		s->pass.after = keys[i].key_id;
+		s->pass.version = keys[i].platform_version;
+		strlcpy(s->pass.fingerprint, keys[i].platform_fingerprint, sizeof(s->pass.fingerprint));
 	}
+}
+
+static void
+rewrap(Step *s)
+{
+	for (int i = 0; i < 2 && s->looked == 0 && !s->stop; i++)
+	{
+		OvArgs		a = {0};
+
+		rewrap_args(s, &a, &s->pass, s->limit);
+		rewrap_rows(s, (int) ov_run(&to_rewrap[i], OV_WRITE, &a));
+	}
+}
+
+static void
+rewrap_audit_keys(Step *s)
+{
+	Pass		before = s->pass;
+	OvArgs		a = {0};
+
+	ov_arg(&a, Int32GetDatum(s->settings->active_version), false);
+	ov_arg_str(&a, s->settings->active_fingerprint);
+	ov_arg_int8(&a, KEYS_MAX);
+	rewrap_rows(s, (int) ov_run(&audit_keys, OV_WRITE, &a));
+	s->pass.after = before.after;
+	s->looked = 0;
 }
 
 /* ---- rekey: a person ---- */
@@ -580,30 +622,35 @@ rekey(Step *s)
 static int64
 left(Step *s)
 {
+	static const Pass start = {0};
 	OvArgs		a = {0};
 	OvArgs		b = {0};
-	int64		n = 0;
+	int64		n;
 	/* enough to know whether all that is left is what does not open */
 	int64		limit = s->pass.failed + 1000;
 
-	rewrap_args(s, &a, 0, limit);
-	(void) ov_run(&left_to_rewrap, OV_READ, &a);
-	n = ov_int8(0, 1);
-	if (s->rekey)
+	if (!s->rekey)
 	{
-		ov_arg_int8(&b, 0);
-		ov_arg_int8(&b, s->below);
-		ov_arg_int8(&b, limit);
-		(void) ov_run(&left_to_rekey, OV_READ, &b);
-		n += ov_int8(0, 1);
+		rewrap_args(s, &a, &start, limit);
+		(void) ov_run(&left_to_rewrap, OV_READ, &a);
+		return ov_int8(0, 1);
 	}
-	return n;
+	ov_arg(&a, Int32GetDatum(s->settings->active_version), false);
+	ov_arg_str(&a, s->settings->active_fingerprint);
+	(void) ov_run(&left_audit_keys, OV_READ, &a);
+	n = ov_int8(0, 1);
+	ov_arg_int8(&b, 0);
+	ov_arg_int8(&b, s->below);
+	ov_arg_int8(&b, limit);
+	(void) ov_run(&left_to_rekey, OV_READ, &b);
+	return n + ov_int8(0, 1);
 }
 
 /* All keys have been looked at: is that all, or once more? */
 static void
 end_pass(Step *s)
 {
+	int64		rotation_id = s->pass.rotation_id;
 	int64		n = left(s);
 	OvArgs		a = {0};
 
@@ -628,9 +675,9 @@ end_pass(Step *s)
 	ov_arg_int8(&a, s->pass.failed);
 	ov_arg_str(&a, s->pass.failed > 0 ? s->pass.error : NULL);
 	(void) ov_run(&progress, OV_WRITE, &a);
-	s->pass.after = 0;
-	s->pass.failed = 0;
-	s->pass.error[0] = '\0';
+	/* from the beginning, without what this pass has found */
+	memset(&s->pass, 0, sizeof(s->pass));
+	s->pass.rotation_id = rotation_id;
 }
 
 static void
@@ -678,19 +725,15 @@ step(void *arg)
 	else
 	{
 		if (s->rekey && s->pass.after == 0)
-		{
-			rewrap(s);			/* audit keys: there are few */
-			s->pass.after = 0;
-			s->looked = 0;
-		}
-		if (s->rekey && !s->stop)
-			rekey(s);
-		else if (!s->rekey)
+			rewrap_audit_keys(s);	/* there are few */
+		if (!s->rekey)
 			rewrap(s);
+		else if (!s->stop)
+			rekey(s);
 	}
 	if (s->keys > 0 || s->records > 0 || s->stop || s->failed_key != 0)
 		note_progress(s);
-	if (!s->stop && !s->again && s->looked < s->limit)
+	if (!s->stop && !s->again && s->looked == 0)
 		end_pass(s);
 }
 
