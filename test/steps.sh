@@ -130,7 +130,10 @@ elif [ "$what" = fuzz ]; then
 elif [ "$what" = compile ]; then
 	suite compile make -f Makefile -s -k -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no
 elif [ "$what" = versions ]; then
-	suite "node modules" node_modules	# what the other majors need from here
+	# what the other majors need from here
+	suite "private installation" private_postgres
+	suite build build
+	suite "node modules" node_modules
 else
 	suite "private installation" private_postgres
 	suite build build

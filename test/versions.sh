@@ -5,7 +5,8 @@
 # tree into it and runs test/steps.sh there as user postgres.  The run has
 # mounts, processes and a network (loopback alone) of its own, which end with
 # it however it ends; WORK is the caller's to remove.  What is unpacked already
-# is used again.
+# is used again.  With 17 pg_upgrade runs too, from the 15 that steps.sh has
+# built under WORK.
 #
 # Exit status: 0 passed, 1 failed, 77 cannot run here, with a line saying why.
 set -euo pipefail
@@ -89,6 +90,36 @@ tar -C "$tree" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=./test/
 	tar -C "$root$inside/tree" --no-same-owner -xf -
 chroot "$root" chown -R postgres: "$inside"
 
+#
+# The server that the main run was made with, with the extension in it, for
+# pg_upgrade: its files where they were built for, and of the libraries that
+# its programs need those that this system does not have.  The others are
+# newer here, and serve as well.
+#
+older() {
+	local from=$work/pg/usr name=$1 lib
+	[ -x "$from/lib/postgresql/$name/bin/postgres" ] || return 1
+	rm -rf --one-file-system "$root/usr/lib/postgresql/$name" "$root/usr/share/postgresql/$name"
+	cp -a "$from/lib/postgresql/$name" "$root/usr/lib/postgresql/"
+	cp -a "$from/share/postgresql/$name" "$root/usr/share/postgresql/"
+	find "$from/lib/postgresql/$name" -type f \( -path '*/bin/*' -o -name '*.so' \) -exec ldd {} + 2>/dev/null |
+		awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u | while read -r lib; do
+		[ -e "$root/lib/$(uname -m)-linux-gnu/${lib##*/}" ] || [ -e "$root/usr/lib/$(uname -m)-linux-gnu/${lib##*/}" ] ||
+			cp -L "$lib" "$root/usr/local/lib/"
+	done
+	chroot "$root" ldconfig
+	chroot "$root" "/usr/lib/postgresql/$name/bin/postgres" --version
+}
+old=()
+if [ "$what" = check ] && [ "$version" = 17 ]; then
+	if older 15; then
+		old=(OV_OLD_BIN=/usr/lib/postgresql/15/bin)
+		[ -n "${TESTS:-}" ] || tests="$tests test/t/029_upgrade.pl"
+	else
+		say "NOT TESTED: pg_upgrade from 15, which is not built under $work"
+	fi
+fi
+
 status=0
 setpriv --pdeathsig KILL unshare --mount --pid --net --fork --kill-child -- bash -c '
 	set -e
@@ -100,7 +131,7 @@ setpriv --pdeathsig KILL unshare --mount --pid --net --fork --kill-child -- bash
 	exec "$@"' bash "$root" \
 	chroot --userspec=postgres:postgres "$root" \
 	env -i HOME="$inside/tmp" TMPDIR="$inside/tmp" LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin \
-	PGVERSION="$version" WORK="$inside" TESTS="$tests" \
+	PGVERSION="$version" WORK="$inside" TESTS="$tests" "${old[@]}" \
 	bash "$inside/tree/test/steps.sh" "$what" </dev/null || status=1
 [ "${KEEP:-0}" = 1 ] || rm -rf --one-file-system "$root$inside"
 say "$([ $status = 0 ] && echo ok || echo FAILED), $((SECONDS - started)) s"

@@ -70,7 +70,7 @@ sub ov_control
 sub ov_cluster
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, $opt{install_path} ? (install_path => $opt{install_path}) : ());
 	$node->init(%{ $opt{init} // {} });
 	my $vault = PostgreSQL::Test::Utils::tempdir() . "/vault.json";
 	my @args = ('--file', $vault, '--vault', $name, '--source', $opt{source} // 'assertion',
