@@ -47,6 +47,7 @@ if [ "$what" = check ]; then
 	need pgbouncer /usr/sbin/pgbouncer
 	need python3-jwt /usr/lib/python3/dist-packages/jwt
 	need chromium /usr/bin/chromium
+	need gdb /usr/bin/gcore
 	need golang-go /usr/bin/go
 	need golang-github-jackc-pgx-v4-dev /usr/share/gocode/src/github.com/jackc/pgx/v4
 fi

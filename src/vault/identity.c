@@ -228,6 +228,7 @@ verify(const char *assertion)
 	OvPerson	person = {.source = OV_SOURCE_ASSERTION};
 	OvMsg	   *answer;
 	uint32		settings = ov_settings_generation();
+	int64		now = time(NULL);
 	char	   *tenant,
 			   *user;
 
@@ -246,17 +247,16 @@ verify(const char *assertion)
 	}
 	for (int i = 0; i < CACHE_SIZE; i++)
 	{
+		/* none is kept longer than it is good for, once anybody looks */
+		if (cache[i].used && cache[i].person.good_until <= now)
+		{
+			forget_person(&cache[i].person);
+			memset(&cache[i], 0, sizeof(cache[i]));
+		}
 		if (!cache[i].used)
 			slot = i;
 		else if (CRYPTO_memcmp(cache[i].digest, digest, 32) == 0)
 		{
-			if (cache[i].person.good_until <= time(NULL))
-			{
-				forget_person(&cache[i].person);
-				memset(&cache[i], 0, sizeof(cache[i]));
-				slot = i;
-				break;
-			}
 			cache[i].last_use = ++cache_clock;
 			return &cache[i].person;
 		}
@@ -456,10 +456,11 @@ identify_and_cleanse(FunctionCallInfo fcinfo, char *token, bool session)
 	}
 	PG_CATCH();
 	{
-		OvCall		call = {.role = GetUserNameFromId(GetUserId(), true)};
+		OvCall		call = {0};
 
 		if (token != NULL)
 			OPENSSL_cleanse(token, strlen(token));
+		call.role = GetUserNameFromId(GetUserId(), true);
 		ov_audit_denial(&call, &refused, geterrcode());
 		PG_RE_THROW();
 	}

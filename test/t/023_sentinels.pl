@@ -55,7 +55,7 @@ sub connect_to
 	my ($cluster) = @_;
 	%driver = (in => '', out => '', err => '');
 	$driver{h} = IPC::Run::start([ 'node', "$ENV{OV_TREE}/test/drivers/lines.mjs", $cluster->host, $cluster->port ],
-		'<', \$driver{in}, '>', \$driver{out}, '2>', \$driver{err}, IPC::Run::timeout(120));
+		'<', \$driver{in}, '>', \$driver{out}, '2>', \$driver{err}, IPC::Run::timeout(600));
 }
 sub disconnect { $driver{h}->finish; }
 sub ask
@@ -195,6 +195,9 @@ my $jwt = $jwt{grace};
 is(answer('app spill', q{SELECT count(access_token) FROM oauth_vault.oauth_fresh_tokens(
 	array_fill('demo'::text, ARRAY[1000]), assertion => $1)}, $jwt), '1000', 'a thousand tokens in one call');
 answer('app spill', 'SELECT 1 FROM oauth_vault.oauth_connections LIMIT 1');
+# What a caller's own statement does with a token is its own business.
+answer('app sorts', q{WITH t AS MATERIALIZED (SELECT oauth_vault.oauth_fresh_token('demo', assertion => $1) AS token)
+	SELECT count(*) FROM (SELECT token || g FROM t, generate_series(1, 20000) g ORDER BY 1 OFFSET 0) s}, $jwt);
 
 # ---- failure: every function that takes a secret, in every way of writing a call ----
 
@@ -357,8 +360,10 @@ foreach my $who (sort keys %process)
 	is_deeply(\@hits, [], "no secret in it" . ($who eq 'key worker' ? ', nor in shared memory' : ''));
 }
 # A session has what it has sent and received, and nothing that is others'.
-my @others = grep { !$own{$_} || $_ eq $jwt{grace} } values_in(memory(answer('app ada', 'SELECT pg_backend_pid()')));
+my @held = values_in(memory(answer('app ada', 'SELECT pg_backend_pid()')));
+my @others = grep { !$own{$_} || $_ eq $jwt{grace} } @held;
 is_deeply([ map { $secret{$_} } @others ], [], 'a session has no refresh token, client secret or verifier, and nothing of another person');
+ok(scalar(grep { $_ eq $jwt{ada} } @held), 'but its own assertion it has');
 answer('app ada', 'DISCARD ALL');
 
 # As a debugger saves it
@@ -369,7 +374,7 @@ SKIP:
 	{
 		my $core = PostgreSQL::Test::Utils::tempdir() . '/core';
 		my ($o, $e) = ('', '');
-		IPC::Run::run([ 'gcore', '-o', $core, $process{$who} ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(60));
+		IPC::Run::run([ 'gcore', '-o', $core, $process{$who} ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(300));
 		my $file = "$core.$process{$who}";
 		my @hits = -e $file ? seen($file) : ("$o$e");
 		is_deeply(\@hits, [], "no secret in a core of the $who");
@@ -404,6 +409,8 @@ my $json = join '', map { slurp_file($_) } glob($node->data_dir . '/log/*.json')
 like($json, qr/"application_name":"app spill"/, 'the call with a thousand tokens is in the log');
 unlike($json, qr/temporary file: [^\n]*"application_name":"app spill"|"application_name":"app spill"[^\n]*temporary file: /,
 	'and wrote no temporary file');
+like($json, qr/temporary file: [^\n]*"application_name":"app sorts"|"application_name":"app sorts"[^\n]*temporary file: /,
+	'a statement that sorts tokens does');
 like($log, qr/<hidden: calls oauth_fresh_token>/, 'hidden statements are logged as such');
 like($log, qr/duration: [\d.]+ ms  <statement hidden: calls oauth_fresh_token>/, 'with their duration');
 like($log, qr/SELECT oauth_vault\.oauth_set_client_secret\(\$1, \$2\)/, 'a text with nothing but parameters is shown');
@@ -415,7 +422,12 @@ unlike($log, qr/could not lock its memory/, 'memory is locked') if $mem_kb eq 'u
 # ---- as it is without allow_core_dumps; and where memory cannot be locked ----
 
 system('prlimit', '--memlock=0:0', '--pid', $$) == 0 or die 'prlimit failed';
-my $closed = ov_cluster('closed', hosts => ["localhost:$idp->{port}"]);
+my $closed = ov_cluster('closed', hosts => ["localhost:$idp->{port}"], conf => <<'CONF');
+shared_preload_libraries = 'oauth_vault, pg_stat_statements'
+log_statement = all
+CONF
+$closed->safe_psql('postgres', q{CREATE EXTENSION pg_stat_statements;
+	CREATE FUNCTION who(how text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN (oauth_vault.oauth_whoami(how)).user_id; END $$});
 my $closed_jwt = ov_assertion($closed, 'ada');
 connect_to($closed);
 my %pid = (bystander => answer('postgres', 'SELECT pg_backend_pid()'), session => answer('app', 'SELECT pg_backend_pid()'));
@@ -427,9 +439,17 @@ foreach my $who ('session', 'key worker', 'network worker')
 	is(memory($pid{$who}), undef, "the memory of the $who is closed to the server's own user");
 }
 ok(memory($pid{bystander}), 'that of a session that never called us is not');
+# What succeeds, as doc/security.md says
+answer('app', 'SELECT who($1)', $closed_jwt);
+ask('app', q{DO $$ BEGIN PERFORM oauth_vault.oauth_whoami('in-a-do-block'); EXCEPTION WHEN OTHERS THEN NULL; END $$});
+like($closed->safe_psql('postgres', 'SELECT string_agg(query, chr(10)) FROM pg_stat_statements'), qr/in-a-do-block/,
+	'pg_stat_statements keeps the text of a DO block with track_utility');
 disconnect();
 $closed->stop('fast');
 my $closed_log = slurp_file($closed->logfile);
+like($closed_log, qr/execute <unnamed>: SELECT who\(\$1\)\n.*parameters: \$1 = '\Q$closed_jwt\E'/i,
+	'a wrapper whose name does not tell is logged before it calls us');
+unlike($closed_log, qr/in-a-do-block/, 'a DO block that names us is not');
 foreach my $who ('key worker', 'network worker')
 {
 	like($closed_log, qr/the oauth_vault $who could not lock its memory for secrets: .*\n.*DETAIL.*swap.*\n.*HINT.*LimitMEMLOCK/,
