@@ -133,8 +133,7 @@ sub refused_everywhere
 	my @wrong = map { "$calls[$_] " . ($came{$_} // 'nothing') } grep {
 		my $call = $calls[$_] // 'oauth_connections';
 		!$why{ $came{$_} // '' } && !($call =~ /session_tenant|session_user_id|oauth_connections/ && $came{$_} eq 'got nothing')
-			&& !($call =~ /row_visible/ && $came{$_} =~ /got (?:f|false)$/)
-			&& !($call =~ /vault_held/ && $came{$_} =~ /^got /) } sort { $a <=> $b } keys %came;
+			&& !($call =~ /row_visible/ && $came{$_} =~ /got (?:f|false)$/) } sort { $a <=> $b } keys %came;
 	is(join("\n", @wrong), '', "$what: and refused, or answered that nobody is there");
 }
 
@@ -183,7 +182,7 @@ foreach my $i (0 .. $#calls)
 	my ($got) = $err =~ /^probe $i\n(.*?)(?=^probe \d+$|\z)/ms;
 	my $came = $got =~ /ERROR:  (\w{5}): (.*)/ ? "$1 $2" : 'an answer';
 	next if $why{$came} && $got =~ /^parallel worker$/m;
-	next if $came eq 'an answer' && $calls[$i] =~ /session_tenant|session_user_id|row_visible|vault_held/;
+	next if $came eq 'an answer' && $calls[$i] =~ /session_tenant|session_user_id|row_visible/;
 	push @wrong, "$calls[$i]: $came";
 }
 is(join("\n", @wrong), '', 'a parallel worker refuses every call');
