@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz: the run itself, as an ordinary user
+# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast: the run itself, as an ordinary user
 # in $WORK/tree.
 set -euo pipefail
 
@@ -143,6 +143,10 @@ else
 		demo)
 			bash examples/demo.sh
 			exit
+			;;
+		blast)
+			export BLAST_USERS=${BLAST_USERS:-1000}
+			suite blast tap --verbose test/t/029_blast.pl
 			;;
 		check)
 			chosen unit && suite unit unit
