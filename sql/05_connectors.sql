@@ -60,10 +60,13 @@ SELECT connectors_paused FROM oauth_vault.oauth_status;
 SELECT oauth_vault.oauth_alter_connector('google', status => 'active');
 SELECT status, status_reason FROM oauth_vault.oauth_connectors WHERE name = 'google';
 
--- Secrets: the one before stays for a while, and a new one ends a pause
+-- Secrets: the one before stays for a while; a new one ends the network worker's pause, not an administrator's
 SELECT oauth_vault.oauth_alter_connector('google', status => 'paused');
 SELECT oauth_vault.oauth_set_client_secret('google', 'secret-2');
 SELECT status, has_secret, has_previous_secret FROM oauth_vault.oauth_connectors WHERE name = 'google';
+RESET ROLE;
+UPDATE oauth_vault.connector SET status_reason = 'invalid_client', paused_by = NULL WHERE name = 'google';
+SET ROLE regress_ov_admin;
 SELECT oauth_vault.oauth_set_client_secret('google', 'secret-3', keep_previous => false);
 SELECT status, has_secret, has_previous_secret FROM oauth_vault.oauth_connectors WHERE name = 'google';
 RESET ROLE;

@@ -242,7 +242,7 @@ ov_home_claim(OvHome *home)
 	"SELECT n.connector_id, n.name, n.provider, n.client_id, n.client_secret, n.secret_generation," \
 	" n.previous_secret, coalesce(n.previous_generation, 0), n.key_id, k.wrapped, n.redirect_uris," \
 	" n.default_scopes, n.max_scopes, n.params::text, n.issuer, n.metadata::text, n.refresh_policy," \
-	" n.status, n.status_reason," \
+	" n.status, n.status_reason, n.paused_by," \
 	" CASE WHEN s.rules IS NULL THEN b.rules WHEN b.rules IS NULL THEN s.rules" \
 	"  ELSE oauth_vault.merge_patch(b.rules, s.rules) END::text, b.rules::text" \
 	" FROM oauth_vault.connector n JOIN oauth_vault.vault_key k ON k.key_id = n.key_id" \
@@ -294,8 +294,9 @@ fetch_connector(OvQuery *q, Datum key)
 	c->policy = ov_text(0, 17);
 	c->status = ov_text(0, 18);
 	c->status_reason = ov_text(0, 19);
-	c->rules = ov_text(0, 20);
-	c->builtin_rules = ov_text(0, 21);
+	c->paused_by = ov_text(0, 20);
+	c->rules = ov_text(0, 21);
+	c->builtin_rules = ov_text(0, 22);
 	return c;
 }
 

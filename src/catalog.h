@@ -92,6 +92,7 @@ typedef struct OvConnector
 	char	   *policy;
 	char	   *status;
 	char	   *status_reason;
+	const char *paused_by;		/* NULL: not by an administrator */
 	char	   *rules;			/* merged; NULL: no such provider */
 	char	   *builtin_rules;	/* NULL: not in the catalogue */
 } OvConnector;

@@ -87,6 +87,7 @@ CREATE TABLE oauth_vault.connector (
 	status				text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'dropped')),
 	status_reason		text,
 	status_since		timestamptz NOT NULL DEFAULT now(),
+	paused_by			text,				-- the administrator; NULL: nobody, or the network worker
 	created_at			timestamptz NOT NULL DEFAULT now(),
 	created_by			text NOT NULL DEFAULT session_user
 );
@@ -175,14 +176,14 @@ CREATE TABLE oauth_vault.intent (
 	decision_epoch		bigint NOT NULL,
 	started_at			timestamptz NOT NULL DEFAULT now(),
 	in_doubt			boolean NOT NULL DEFAULT false,
-	tries				integer NOT NULL DEFAULT 1
+	tries				integer NOT NULL DEFAULT 1	-- times sent; 0: waits for room at its host
 );
 
 /* Results whose connection row was locked; insert-only, applied when the lock goes. */
 CREATE TABLE oauth_vault.grant_inbox (
 	inbox_id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	connection_id		uuid NOT NULL,
-	token_generation	bigint NOT NULL,	-- of the intent; the sealed records are for the next one
+	token_generation	bigint NOT NULL,	-- of the intent, or of a consent to come; the sealed records are for the next one
 	decision_epoch		bigint NOT NULL,
 	outcome				text NOT NULL,
 	detail				jsonb NOT NULL DEFAULT '{}',
@@ -205,6 +206,7 @@ CREATE TABLE oauth_vault.revocation (
 	metadata			jsonb NOT NULL DEFAULT '{}',
 	access_token		bytea,				-- the connection's records, moved here as they were
 	refresh_token		bytea,
+	-- queued with an outcome: settled, and waits for its connection's row
 	state				text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'confirmed', 'unsupported', 'failed')),
 	attempts			integer NOT NULL DEFAULT 0,
 	next_attempt_at		timestamptz NOT NULL DEFAULT now(),

@@ -379,14 +379,33 @@ ov_create_connector(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(id);
 }
 
+/* An administrator's pause is theirs: it also takes over one of the network worker's. */
+static void
+set_status(OvConnector *c, char *status, char *reason, const char *role, OvEvent *event)
+{
+	if (strcmp(status, "active") == 0)
+	{
+		c->status_reason = NULL;
+		c->paused_by = NULL;
+		c->status = status;
+		return;
+	}
+	if (c->paused_by == NULL)
+		event->event = "connector_paused";
+	if (reason != NULL || c->paused_by == NULL)
+		c->status_reason = reason ? reason : "paused by an administrator";
+	c->paused_by = role;
+	c->status = status;
+}
+
 Datum
 ov_alter_connector(PG_FUNCTION_ARGS)
 {
 	static OvQuery update = {
 		"UPDATE oauth_vault.connector SET client_id = $2, redirect_uris = $3, default_scopes = $4, max_scopes = $5,"
-		" params = $6, refresh_policy = $7, status = $8, status_reason = $9,"
+		" params = $6, refresh_policy = $7, status = $8, status_reason = $9, paused_by = $10,"
 		" status_since = CASE WHEN status = $8 THEN status_since ELSE now() END"
-		" WHERE connector_id = $1", "utaaajttt"
+		" WHERE connector_id = $1", "utaaajtttt"
 	};
 	OvCall		call;
 	OvConnector *c;
@@ -398,8 +417,8 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 			   *reason;
 	char	  **list;
 	int			n;
-	Datum		args[9];
-	char		nulls[10] = "         ";
+	Datum		args[10];
+	char		nulls[11] = "          ";
 
 	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
 	name = ov_arg_text(fcinfo, 0, "name", true);
@@ -433,13 +452,8 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 		c->params = params_object(&call, fcinfo, 6);
 		check_provider(&call, c, event.event);
 	}
-	if (status != NULL && strcmp(status, c->status) != 0)
-	{
-		c->status_reason = strcmp(status, "paused") == 0 ? reason ? reason : "paused by an administrator" : NULL;
-		if (strcmp(status, "paused") == 0)
-			event.event = "connector_paused";
-		c->status = status;
-	}
+	if (status != NULL)
+		set_status(c, status, reason, call.role, &event);
 	args[0] = ov_uuid_datum(c->id);
 	args[1] = ov_text_datum(client_id ? client_id : c->client_id);
 	args[2] = ov_text_array_datum((const char *const *) c->redirect_uris, c->nredirect_uris);
@@ -451,6 +465,8 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	args[7] = ov_text_datum(c->status);
 	nulls[8] = c->status_reason == NULL ? 'n' : ' ';
 	args[8] = ov_text_datum(c->status_reason);
+	nulls[9] = c->paused_by == NULL ? 'n' : ' ';
+	args[9] = ov_text_datum(c->paused_by);
 	(void) ov_query(&update, OV_WRITE, args, nulls);
 
 	event.connector = c->name;
@@ -511,8 +527,10 @@ ov_set_client_secret(PG_FUNCTION_ARGS)
 		" previous_secret = CASE WHEN $4 THEN client_secret END,"
 		" previous_generation = CASE WHEN $4 AND client_secret IS NOT NULL THEN secret_generation END,"
 		" client_secret = $2, secret_generation = $3,"
-		" status_since = CASE WHEN status = 'active' THEN status_since ELSE now() END,"
-		" status = 'active', status_reason = NULL"
+		/* what the network worker has paused, the provider refusing the secret, works again */
+		" status_since = CASE WHEN status = 'active' OR paused_by IS NOT NULL THEN status_since ELSE now() END,"
+		" status = CASE WHEN paused_by IS NULL THEN 'active' ELSE status END,"
+		" status_reason = CASE WHEN paused_by IS NOT NULL THEN status_reason END"
 		" WHERE connector_id = $1", "ublo"
 	};
 	OvCall		call;
