@@ -11,7 +11,9 @@
  *	 row gone					the same
  * A row that somebody holds is not waited for: the result goes to grant_inbox,
  * sealed, in the same transaction, and is applied when the lock has gone
- * (inbox.c).  Insert-only, so that nobody can hold it.
+ * (inbox.c).  Insert-only, so that nobody can hold it.  A consent that goes there
+ * is sealed for a generation beyond whatever waits before it or is under way,
+ * and expects the decisions that wait before it: the latest consent wins.
  *
  * Nothing here waits for a lock or asks another process: it runs with
  * interrupts held.
@@ -63,13 +65,17 @@ static OvQuery read_live = {
 	" AND status NOT IN ('revoking', 'revoked')", "ttut"
 };
 static OvQuery renew_consent = {
-	"UPDATE oauth_vault.connection SET token_generation = token_generation + 1, decision_epoch = decision_epoch + 1,"
+	"UPDATE oauth_vault.connection SET token_generation = $16, decision_epoch = decision_epoch + 1,"
 	" status = 'active', status_reason = NULL, status_detail = NULL, status_since = $2, key_id = $3,"
 	" hosts_digest = $4, expires_at = $5, refresh_at = $6, attempts = 0, issued_at = $2, refresh_expires_at = $7,"
 	" last_error = NULL, token_type = coalesce($8, 'Bearer'), requested_scopes = $9, scopes = $10,"
 	" provider_subject = coalesce($11, provider_subject), metadata = $12, consented_at = $2, forced_at = NULL,"
 	" superseded = NULL, access_token = $13, refresh_token = $14, id_token = $15 WHERE connection_id = $1",
-	"uzlb" "zzz" "taatj" "bbb"
+	"uzlb" "zzz" "taatj" "bbb" "l"
+};
+static OvQuery waiting = {
+	"SELECT coalesce(max(token_generation) + 1, 0), count(*) FILTER (WHERE outcome = 'consented')"
+	" FROM oauth_vault.grant_inbox WHERE connection_id = $1", "u"
 };
 static OvQuery insert_consent = {
 	"INSERT INTO oauth_vault.connection (connection_id, issued_at, status_since, consented_at, key_id, hosts_digest,"
@@ -235,10 +241,23 @@ ov_grant_end(const unsigned char connection_id[16], int64 generation, int64 epoc
 	return OV_STORED_INSTALLED;
 }
 
+/* What the locked row will be once all that waits for it has been applied */
+static void
+look_ahead(OvGrant *g)
+{
+	Datum		id = ov_uuid_datum(g->connection_id);
+
+	(void) ov_query(&waiting, OV_READ, &id, NULL);
+	/* one more: a refresh may be under way */
+	g->generation = Max(g->generation, ov_int8(0, 1)) + 1;
+	g->epoch += ov_int8(0, 2);
+}
+
 bool
 ov_grant_find(OvGrant *g, bool *locked, char **subject)
 {
 	OvArgs		a = {0};
+	unsigned char id[16];
 
 	*locked = false;
 	*subject = NULL;
@@ -257,10 +276,19 @@ ov_grant_find(OvGrant *g, bool *locked, char **subject)
 		}
 		*locked = true;
 	}
+	else
+	{
+		/* what waits for this row comes first; then it has other counters */
+		memcpy(id, ov_uuid(0, 1), 16);
+		(void) ov_inbox_apply(id, GetCurrentTimestamp());
+		(void) ov_run(&lock_live, OV_WRITE, &a);
+	}
 	memcpy(g->connection_id, ov_uuid(0, 1), 16);
 	g->generation = ov_int8(0, 2);
 	g->epoch = ov_int8(0, 3);
 	*subject = ov_text(0, 4);
+	if (*locked)
+		look_ahead(g);
 	return true;
 }
 
@@ -293,7 +321,10 @@ ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now)
 	ov_arg_bytes(&a, g->refresh, g->refresh_len);
 	ov_arg_bytes(&a, g->id, g->id_len);
 	if (exists)
+	{
+		ov_arg_int8(&a, g->generation + 1);
 		(void) ov_run(&renew_consent, OV_WRITE, &a);
+	}
 	else
 	{
 		ov_connector_hold(g->connector_id);

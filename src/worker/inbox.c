@@ -216,14 +216,14 @@ copy_record(OvArena *arena, int column, size_t *len)
 	return p ? memcpy(ov_arena_alloc(arena, *len + 1), p, *len) : NULL;
 }
 
-/* A consent whose row was locked: installed unless something moved meanwhile. */
+/* A consent whose row was locked: installed unless somebody decided meanwhile. */
 static void
 apply_consent(const OvGrant *g, TimestampTz now)
 {
 	OvRow		row;
 	OvLock		lock = ov_row_lock(g->connection_id, &row);
 
-	if (lock == OV_LOCK_OURS && row.generation == g->generation && row.epoch == g->epoch &&
+	if (lock == OV_LOCK_OURS && row.generation <= g->generation && row.epoch == g->epoch &&
 		strcmp(row.status, "revoking") != 0 && strcmp(row.status, "revoked") != 0)
 		(void) ov_consent_install(g, true, false, now);
 	else
