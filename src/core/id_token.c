@@ -86,7 +86,7 @@ check_times(const OvJson *claims, int64_t now, OvError *err)
 }
 
 OvCode
-ov_id_token_check(OvArena *arena, const char *jwt, const char *issuer, const char *client_id,
+ov_id_token_check(OvArena *arena, const char *jwt, const OvProvider *provider, const char *client_id,
 				  const char *nonce, int64_t now, const char **subject, OvError *err)
 {
 	const OvJson *header,
@@ -115,12 +115,12 @@ ov_id_token_check(OvArena *arena, const char *jwt, const char *issuer, const cha
 	if (len == 0)
 		return ov_fail(err, OV_E_DENIED, "ID token is unsigned");
 
-	/* Item 2: as given, no normalisation */
+	/* Item 2: as given, no normalisation; an issuer per tenant is known by a pattern only */
 	iss = ov_json_get_string(claims, "iss");
 	if (iss == NULL || *iss == '\0')
 		return ov_fail(err, OV_E_SYNTAX, "ID token has no valid \"iss\"");
-	if (issuer != NULL && strcmp(iss, issuer) != 0)
-		return ov_fail(err, OV_E_DENIED, "ID token is from another issuer");
+	if (provider != NULL && (rc = ov_check_iss(provider, iss, &why)) != OV_OK)
+		return ov_fail(err, rc, "%s", rc == OV_E_DENIED ? "ID token is from another issuer" : why.message);
 	if ((rc = check_audience(claims, client_id, err)) != OV_OK ||
 		(rc = check_times(claims, now, err)) != OV_OK)
 		return rc;

@@ -6,12 +6,14 @@
 #define OV_ID_TOKEN_H
 
 #include "arena.h"
+#include "provider.h"
 
-/* Checks an ID token that the token endpoint itself sent over TLS.  issuer
- * NULL: any issuer; nonce NULL: none was sent.  now in unix seconds.
+/* Checks an ID token that the token endpoint itself sent over TLS.  provider
+ * says whose it must be: its issuer, or one that its pattern fits; NULL: any
+ * issuer.  nonce NULL: none was sent.  now in unix seconds.
  * *subject lives in the arena: 1 to 255 bytes.  OV_E_SYNTAX when it is no ID
  * token, OV_E_EXPIRED, OV_E_DENIED when a claim is not the one asked for. */
-extern OvCode ov_id_token_check(OvArena *arena, const char *jwt, const char *issuer,
+extern OvCode ov_id_token_check(OvArena *arena, const char *jwt, const OvProvider *provider,
 								const char *client_id, const char *nonce, int64_t now,
 								const char **subject, OvError *err);
 

@@ -3,8 +3,10 @@
  *	  The code exchange: from the callback to a stored connection.
  *
  * The flow is consumed, whatever comes of it, and that is committed before
- * anything is sent: a code leaves at most once.  Whose flow it is, whether it
- * has ended and which issuer answers is judged before an error= is believed.
+ * anything is sent: a code leaves once.  The exception is an overlap of client
+ * secrets: a server that did not accept the new one has not looked at the code,
+ * which then goes once more with the secret before it.  Whose flow it is, whether
+ * it has ended and which issuer answers is judged before an error= is believed.
  * The answer's tokens are stored and committed before the caller hears of them;
  * tokens that cannot be kept (another account than before, hosts that are not
  * allowed, a forged ID token) are queued for revocation.
@@ -45,11 +47,13 @@ typedef struct Exchange
 	const OvProvider *provider;
 	OvClient	client;
 	const char *client_id;
-	const char *issuer;
 	const char *nonce;
 	const char *metadata;		/* params and what the callback brought */
 	const char *return_to;
 	OvHttpRequest req;
+	OvHttpRequest again;		/* the same with the previous client secret */
+	bool		has_again;
+	bool		sent_again;
 
 	/* the answer */
 	OvTokens	tokens;
@@ -261,6 +265,24 @@ open_verifier(Exchange *x, const OvConnector *c, const Flow *flow, const char **
 	return ok;
 }
 
+/* What the callback brought for the rules: false if it is not from the provider. */
+static bool
+capture(Exchange *x, const OvClient *previous, const OvParam *params, char **captured)
+{
+	OvArena    *arena = x->job.arena;
+	OvError		err = {0};
+
+	if (ov_callback_capture(arena, x->provider, &x->client, params, captured, &err) == OV_OK)
+		return true;
+	/* during an overlap it may still be signed with the secret before */
+	if (previous->client_secret != NULL &&
+		ov_callback_capture(arena, x->provider, previous, params, captured, &err) == OV_OK)
+		return true;
+	return ov_refuse(&x->failure, "OV030", "the callback is not what the provider sends",
+					 ov_detail("reason", err.message, NULL),
+					 "Pass the callback on as it came (oauth_callback), or call oauth_begin again.");
+}
+
 /* From the consumed flow to the request. */
 static bool
 build_exchange(Complete *c, const Flow *flow, const OvHome *home)
@@ -269,6 +291,7 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 	OvArena    *arena = x->job.arena;
 	OvFailure  *f = &x->failure;
 	OvConnector *connector = ov_usable_connector(ov_connector_by_id(x->g.connector_id), f);
+	OvClient	previous = {0};
 	OvParam    *params;
 	OvError		err = {0};
 	unsigned char digest[32];
@@ -293,12 +316,10 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 	/* The rules have changed since: this is not what the person was sent to. */
 	if (memcmp(digest, flow->hosts_digest, 32) != 0)
 		return refuse_flow(f);
-	if (!ov_client(arena, x->vault_id, connector, false, &x->client, f) || !callback_params(x, c->m, &params))
+	if (!ov_client(arena, x->vault_id, connector, false, &x->client, f) ||
+		!ov_client(arena, x->vault_id, connector, true, &previous, f) ||
+		!callback_params(x, c->m, &params) || !capture(x, &previous, params, &captured))
 		return false;
-	if (ov_callback_capture(arena, x->provider, &x->client, params, &captured, &err) != OV_OK)
-		return ov_refuse(f, "OV030", "the callback is not what the provider sends",
-						 ov_detail("reason", err.message, NULL),
-						 "Pass the callback on as it came (oauth_callback), or call oauth_begin again.");
 	code = ov_callback_code(arena, x->provider, params);
 	if (code == NULL)
 		return refuse_flow(f);
@@ -310,7 +331,6 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 		!ov_hosts_check(arena, connector, x->metadata, x->provider, digest, f) ||
 		!open_verifier(x, connector, flow, &verifier))
 		return false;
-	x->issuer = ov_provider_issuer(x->provider);
 	x->keys = ov_arena_alloc(arena, sizeof(OvUserKeys));
 	if (!ov_user_keys_current(x->vault_id, x->g.tenant, x->g.user_id, &x->g.key_id, x->keys, f) || !ov_engine_ready(f))
 		return false;
@@ -320,6 +340,8 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 		return ov_refuse(f, err.code == OV_E_SYNTAX ? "OV030" : "OV022", "the code could not be exchanged",
 						 ov_detail("reason", err.message[0] ? err.message : "out of memory", NULL),
 						 "Call oauth_begin again.");
+	x->has_again = previous.client_secret != NULL &&
+		ov_code_request(arena, x->provider, &previous, code, flow->redirect_uri, verifier, &x->again, &err) == OV_OK;
 	return true;
 }
 
@@ -407,7 +429,7 @@ read_exchange(OvJob *job, const OvHttpResponse *resp)
 	{
 		const char *sub = NULL;
 
-		x->id_token_bad = ov_id_token_check(job->arena, t->id_token, x->issuer, x->client_id, x->nonce,
+		x->id_token_bad = ov_id_token_check(job->arena, t->id_token, x->provider, x->client_id, x->nonce,
 											(int64_t) time(NULL), &sub, &x->id_error) != OV_OK;
 		if (x->subject == NULL)
 			x->subject = sub;
@@ -448,7 +470,7 @@ refuse_answer(Exchange *x, TimestampTz now)
 	return true;
 }
 
-static bool
+static void
 seal(Exchange *x)
 {
 	OvArena    *arena = x->job.arena;
@@ -469,7 +491,8 @@ seal(Exchange *x)
 	aad.purpose = OV_PURPOSE_ID_TOKEN;
 	if (code == OV_OK)
 		code = ov_seal(arena, x->keys->refresh, &aad, x->tokens.id_token, &g->id, &g->id_len);
-	return code == OV_OK;
+	if (code != OV_OK)			/* tried again with the rest */
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("the tokens could not be sealed")));
 }
 
 /* Tokens that belong to no connection, under an id of their own. */
@@ -478,8 +501,8 @@ revoke_new_tokens(Exchange *x)
 {
 	ov_new_uuid(x->g.connection_id);
 	x->g.generation = 0;
-	if (seal(x))
-		ov_grant_queue_revocation(&x->g);
+	seal(x);
+	ov_grant_queue_revocation(&x->g);
 }
 
 /* With what the answer brought, to which hosts may this grant's secrets go? */
@@ -565,13 +588,27 @@ store_work(void *arg)
 							 "Log in at the provider as before, or connect it beside with another label: account => ...");
 			x->refused = x->to_revoke = true;
 		}
-		else if (!seal(x))
-			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("the tokens could not be sealed")));
 		else
+		{
+			seal(x);
 			x->stored = ov_consent_install(g, exists, locked, now);
+		}
 	}
 	if (x->to_revoke)
 		revoke_new_tokens(x);
+}
+
+/* During an overlap of client secrets the old one may still be good. */
+static bool
+send_again(Exchange *x)
+{
+	/* RFC 6749 section 5.2: a client that was not authenticated has not used the code */
+	if (x->tokens.outcome != OV_OUT_MISCONFIGURED || !x->has_again || x->sent_again)
+		return false;
+	x->sent_again = true;
+	x->job.failures = 0;
+	ov_job_send(&x->job, &x->again);
+	return true;
 }
 
 void
@@ -581,6 +618,8 @@ ov_flow_apply(OvJob *job)
 	unsigned char buf[8192];
 	OvMsg		answer;
 
+	if (send_again(x))
+		return;
 	if (ov_transact("store a new connection", store_work, x) != 0)
 	{
 		job->failures++;

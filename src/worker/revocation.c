@@ -6,7 +6,10 @@
  * connection's sealed records, and seen here once that is committed.  An
  * attempt is counted, and the next one's time set, before the request leaves;
  * sent twice, a revocation does no harm (RFC 7009 section 2.2).  The refresh
- * token goes first: most providers end the whole grant with it.
+ * token goes first: most providers end the whole grant with it.  During an
+ * overlap of client secrets, what the provider refuses with the new one goes
+ * again with the one before.  While the connector is paused nothing is sent, and
+ * nothing counted: the row waits.
  *
  * A settled row keeps what happened and loses its ciphertexts.  Then the
  * connection becomes revoked; if somebody holds its row, the revocation stays
@@ -21,6 +24,7 @@
 #define MAX_ATTEMPTS 10
 #define RESCAN_MS 60000
 #define LEASE_MS 60000			/* an attempt that we do not hear of again */
+#define PAUSED_MS 60000			/* until we look again whether the connector works */
 #define FINISH_MS 1000
 
 typedef struct Revocation
@@ -33,6 +37,9 @@ typedef struct Revocation
 			   *connector;
 	const OvProvider *provider;
 	OvHttpRequest req[2];
+	OvHttpRequest again[2];		/* the same with the previous client secret */
+	bool		has_again[2];
+	bool		on_previous;
 	int			nreq;
 	int			sent;			/* requests whose answer is here */
 	int			attempts;
@@ -224,13 +231,14 @@ load_record(int64 id, Record *rec)
 }
 
 static bool
-add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *client, const OvUserKeys *keys,
-			OvPurpose purpose, OvFailure *f)
+add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *client, const OvClient *previous,
+			const OvUserKeys *keys, OvPurpose purpose, OvFailure *f)
 {
 	bool		refresh = purpose == OV_PURPOSE_REFRESH_TOKEN;
 	OvArena    *arena = r->job.arena;
 	OvAad		aad = {.tenant = rec->tenant, .user_id = rec->user_id, .purpose = purpose, .key_id = rec->key_id,
 	.token_generation = rec->generation};
+	const char *hint = refresh ? "refresh_token" : "access_token";
 	const char *token;
 	OvError		err = {0};
 	OvCode		code;
@@ -244,12 +252,14 @@ add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *cl
 		return false;
 	if (token == NULL)
 		return true;
-	code = ov_revoke_request(arena, r->provider, client, refresh ? "refresh_token" : "access_token", token,
-							 &r->req[r->nreq], &err);
-	if (code == OV_OK)
-		r->nreq++;
-	else if (code != OV_E_NOTFOUND)
+	code = ov_revoke_request(arena, r->provider, client, hint, token, &r->req[r->nreq], &err);
+	if (code == OV_E_NOTFOUND)
+		return true;
+	if (code != OV_OK)
 		return ov_refuse(f, "OV022", err.message, NULL, NULL);
+	r->has_again[r->nreq] = previous->client_secret != NULL &&
+		ov_revoke_request(arena, r->provider, previous, hint, token, &r->again[r->nreq], &err) == OV_OK;
+	r->nreq++;
 	return true;
 }
 
@@ -259,6 +269,7 @@ build(const Round *s, Revocation *r, const Record *rec, OvConnector *c, OvFailur
 {
 	OvArena    *arena = r->job.arena;
 	OvClient	client = {0};
+	OvClient	previous = {0};
 	OvUserKeys *keys = ov_arena_alloc(arena, sizeof(OvUserKeys));
 	unsigned char digest[32];
 	OvError		err = {0};
@@ -273,9 +284,10 @@ build(const Round *s, Revocation *r, const Record *rec, OvConnector *c, OvFailur
 		return ov_refuse(f, "OV014", "the provider's hosts have changed: its tokens are not sent to others", NULL, NULL);
 	return ov_user_keys(s->home.vault_id, rec->tenant, rec->user_id, rec->key_id, keys, f) &&
 		ov_client(arena, s->home.vault_id, c, false, &client, f) &&
+		ov_client(arena, s->home.vault_id, c, true, &previous, f) &&
 		/* RFC 7009 section 2.1: revoking the refresh token should end the access tokens too */
-		add_request(s, r, rec, &client, keys, OV_PURPOSE_REFRESH_TOKEN, f) &&
-		add_request(s, r, rec, &client, keys, OV_PURPOSE_ACCESS_TOKEN, f);
+		add_request(s, r, rec, &client, &previous, keys, OV_PURPOSE_REFRESH_TOKEN, f) &&
+		add_request(s, r, rec, &client, &previous, keys, OV_PURPOSE_ACCESS_TOKEN, f);
 }
 
 static void
@@ -330,6 +342,13 @@ start_row(Round *s, int64 id)
 		settle_now(s, id, &rec, c, c ? "unsupported" : "failed", c ? "there was no token" : "the connector is gone");
 		return;
 	}
+	ov_arg_int8(&a, id);
+	if (strcmp(c->status, "paused") == 0)
+	{
+		ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, PAUSED_MS));
+		(void) ov_run(&again, OV_WRITE, &a);
+		return;
+	}
 	r = ov_job_new(OV_JOB_REVOKE, sizeof(Revocation), read_revocation);
 	s->jobs[s->njobs++] = r;
 	r->id = id;
@@ -339,7 +358,6 @@ start_row(Round *s, int64 id)
 	r->connector = keep(r->job.context, c->name);
 	r->attempts = rec.attempts + 1;
 	r->residual_until = rec.residual_until;
-	ov_arg_int8(&a, id);
 	if (!build(s, r, &rec, c, &f))
 	{
 		s->njobs--;
@@ -518,18 +536,33 @@ judge(Revocation *r)
 	r->outcome = r->confirmed ? "revoked at the provider" : "the provider does not revoke this kind of token";
 }
 
+/* The client was refused: during an overlap of secrets the old one may still be good. */
+static bool
+send_again(Revocation *r)
+{
+	if (r->tokens.outcome != OV_OUT_MISCONFIGURED || r->on_previous || !r->has_again[r->sent - 1])
+		return false;
+	r->on_previous = true;
+	r->sent--;
+	r->job.failures = 0;
+	ov_job_send(&r->job, &r->again[r->sent]);
+	return true;
+}
+
 void
 ov_revocation_apply(OvJob *job)
 {
 	Revocation *r = (Revocation *) job;
 	OvTrace		t;
 
+	if (send_again(r))
+		return;
 	judge(r);
 	/* The refresh token has been dealt with: now the access token. */
 	if (r->state != NULL && strcmp(r->state, "failed") != 0 && r->sent < r->nreq)
 	{
 		job->failures = 0;
-		ov_job_send(job, &r->req[r->sent]);
+		ov_job_send(job, r->on_previous ? &r->again[r->sent] : &r->req[r->sent]);
 		return;
 	}
 	if (ov_transact("settle a revocation", store_work, r) != 0)

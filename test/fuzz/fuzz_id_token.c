@@ -36,7 +36,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		jwt = ov_arena_printf(arena, "%s.%s.%s", ov_b64url(arena, h, strlen(h)), ov_b64url(arena, c, strlen(c)),
 							  ov_b64url(arena, data, size));
 	}
-	rc = ov_id_token_check(arena, jwt, "https://as.example", "client", "n-1", NOW, &subject, &err);
+	rc = ov_id_token_check(arena, jwt, fuzz_provider(0), "client", "n-1", NOW, &subject, &err);
 	if (rc != OV_OK)
 	{
 		require_reason(rc, &err);

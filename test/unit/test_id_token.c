@@ -4,6 +4,7 @@
  */
 #include "core/codec.h"
 #include "core/id_token.h"
+#include "provider_fixture.h"
 #include "tap.h"
 
 #define NOW 1700000000
@@ -22,7 +23,7 @@
 #define S51 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define S255 S51 S51 S51 S51 S51
 
-static OvArena *arena;
+static const OvProvider *exact;	/* with the issuer ISS */
 
 static const char *
 encode(const char *text)
@@ -37,13 +38,13 @@ token(const char *header, const char *claims)
 }
 
 static OvCode
-check(const char *jwt, const char *issuer, const char *nonce, const char **subject)
+check(const char *jwt, const OvProvider *provider, const char *nonce, const char **subject)
 {
-	OvError		err = {0};
-	OvCode		rc = ov_id_token_check(arena, jwt, issuer, "client", nonce, NOW, subject, &err);
+	OvError		why = {0};
+	OvCode		rc = ov_id_token_check(arena, jwt, provider, "client", nonce, NOW, subject, &why);
 
-	if ((rc == OV_OK) != (err.message[0] == '\0') || err.code != rc || (rc == OV_OK) != (*subject != NULL))
-		diag("code %d with message \"%s\" and subject %s", (int) rc, err.message, *subject ? *subject : "NULL");
+	if ((rc == OV_OK) != (why.message[0] == '\0') || why.code != rc || (rc == OV_OK) != (*subject != NULL))
+		diag("code %d with message \"%s\" and subject %s", (int) rc, why.message, *subject ? *subject : "NULL");
 	return rc;
 }
 
@@ -121,7 +122,7 @@ claims(void)
 	{
 		const char *subject = "stale";
 
-		is_int(check(token(RS256, cases[i].claims), "https://as.example/t1", "n-1", &subject), cases[i].code,
+		is_int(check(token(RS256, cases[i].claims), exact, "n-1", &subject), cases[i].code,
 			   "claims %s: %s", cases[i].code == OV_OK ? "accepted" : "refused", cases[i].name);
 		ok((subject != NULL) == (cases[i].code == OV_OK), "with a subject only if accepted");
 	}
@@ -154,7 +155,7 @@ headers(void)
 	{
 		const char *subject;
 
-		is_int(check(token(cases[i].header, GOOD), "https://as.example/t1", "n-1", &subject), cases[i].code,
+		is_int(check(token(cases[i].header, GOOD), exact, "n-1", &subject), cases[i].code,
 			   "header %s: %s", cases[i].code == OV_OK ? "accepted" : "refused", cases[i].header);
 	}
 }
@@ -169,10 +170,10 @@ forms(void)
 	char	   *big = ov_arena_alloc(arena, 40000),
 			   *groups = ov_arena_alloc(arena, 12001);
 
-	is_int(check(good, "https://as.example/t1", "n-1", &subject), OV_OK, "a good token is good");
+	is_int(check(good, exact, "n-1", &subject), OV_OK, "a good token is good");
 	is_str(subject, "ada", "and names its subject");
 	is_int(check(good, NULL, "n-1", &subject), OV_OK, "any issuer will do when none is asked for");
-	is_int(check(good, "https://as.example/t1", NULL, &subject), OV_OK, "any nonce when none was sent");
+	is_int(check(good, exact, NULL, &subject), OV_OK, "any nonce when none was sent");
 	is_int(check(token(RS256, "{" AUD "," SUB "," EXP "," IAT "}"), NULL, NULL, &subject), OV_E_SYNTAX,
 		   "but an issuer there must be");
 	is_int(check("", NULL, NULL, &subject), OV_E_SYNTAX, "nothing is no token");
@@ -188,11 +189,40 @@ forms(void)
 	is_int(check(big, NULL, NULL, &subject), OV_E_LIMIT, "a token of 40 kB");
 }
 
+/* An issuer per tenant: a pattern, of the catalogue's own provider too */
+static void
+issuers(void)
+{
+	static const struct
+	{
+		const char *issuer;
+		OvCode		code;
+	}			cases[] = {
+		{"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", OV_OK},
+		{"https://login.microsoftonline.com/common/v2.0", OV_E_DENIED},
+		{"https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0/", OV_E_DENIED},
+		{"https://login.microsoftonline.us/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", OV_E_DENIED},
+		{"https://as.example/t1", OV_E_DENIED},
+	};
+	const OvProvider *by_pattern = load_catalogue("microsoft", NULL, NULL);
+	const OvProvider *unknown = load("{" MINIMAL "}", NULL, NULL);
+	const char *subject;
+
+	is_str(ov_provider_issuer(by_pattern), NULL, "no issuer to compare with");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		is_int(check(token(RS256, ov_arena_printf(arena, "{\"iss\":\"%s\"," AUD "," SUB "," EXP "," IAT "}",
+												   cases[i].issuer)), by_pattern, NULL, &subject), cases[i].code,
+			   "of a tenant: %s", cases[i].issuer);
+	is_int(check(token(RS256, GOOD), unknown, "n-1", &subject), OV_OK, "rules that know no issuer take any");
+}
+
 int
 main(void)
 {
 	arena = ov_arena_new();
+	exact = load("{" MINIMAL ",'issuer':'https://as.example/t1'}", NULL, NULL);
 	claims();
+	issuers();
 	headers();
 	forms();
 	ov_arena_free(arena);
