@@ -313,30 +313,46 @@ ov_inbox_apply(const unsigned char connection_id[16], TimestampTz now)
 typedef struct Round
 {
 	TimestampTz now;
-	bool		left;
+	int64		after;			/* rows up to here have had their turn */
+	int			limit;
+	bool		left;			/* some are locked, or cannot be applied */
+	bool		ended;			/* there are no more */
 } Round;
 
 static void
 apply_some(void *arg)
 {
 	Round	   *r = arg;
-	int64		after = 0;
-	int			n = 0;
 
-	while (step(&after, NULL, &r->left, r->now))
-		if (++n >= BATCH)
-		{
-			r->left = true;
-			return;
-		}
+	for (int n = 0; n < r->limit && !r->ended; n++)
+		r->ended = !step(&r->after, NULL, &r->left, r->now);
 }
 
+/* Goes on where the last round stopped: what is locked must not hide what is behind it. */
 void
 ov_inbox_tick(TimestampTz now)
 {
-	Round		r = {.now = now};
-	int			state = ov_transact("apply results that waited for a lock", apply_some, &r);
+	static const char doing[] = "apply results that waited for a lock";
+	static int64 cursor = 0;
+	static bool left = false;	/* since the last start from the beginning */
+	Round		r = {.now = now, .after = cursor, .limit = BATCH, .left = left};
+	int			state = ov_transact(doing, apply_some, &r);
 
-	if (state != 0 || r.left)
+	if (state == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
 		ov_tick_at(OV_TICK_INBOX, TimestampTzPlusMilliseconds(now, AGAIN_MS));
+		return;
+	}
+	if (state != 0)
+	{
+		/* one bad row must not hold up the others */
+		r = (Round) {.now = now, .after = cursor, .limit = 1, .left = left};
+		for (int n = 0; n < BATCH && !r.ended; n++)
+			if (ov_transact(doing, apply_some, &r) != 0)
+				r.left = true;
+	}
+	cursor = r.ended ? 0 : r.after;
+	left = r.left && !r.ended;
+	if (r.left || !r.ended)
+		ov_tick_at(OV_TICK_INBOX, TimestampTzPlusMilliseconds(now, r.ended ? AGAIN_MS : FIRST_MS));
 }

@@ -348,7 +348,7 @@ ov_slot_take(OvWorkerKind kind, OvTicket *ticket, OvMsg *request, void *buf)
 		ov_msg_read(request, buf, s->len);
 		OPENSSL_cleanse(payload(slot), s->len);
 		s->len = 0;
-		OV_POINT("request taken");
+		OV_POINT_OF("request taken by ", kind == OV_WORKER_KEY ? "key worker" : "network worker");
 		return true;
 	}
 	return false;

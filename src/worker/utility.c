@@ -29,7 +29,8 @@
 #define LEAVE_MS 5000
 
 static ProcessUtility_hook_type previous_utility_hook;
-static bool poke_at_commit;
+static bool look_at_commit;		/* at this database */
+static bool poke_at_commit;		/* the launcher: there is a new database */
 
 static void
 look_again(Oid database)
@@ -53,10 +54,12 @@ look_again(Oid database)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT && poke_at_commit)
+	if (event == XACT_EVENT_COMMIT && look_at_commit)
 		look_again(MyDatabaseId);
+	if (event == XACT_EVENT_COMMIT && poke_at_commit)
+		ov_launcher_poke();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		poke_at_commit = false;
+		look_at_commit = poke_at_commit = false;
 }
 
 static bool
@@ -182,7 +185,7 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree, Process
 	Oid			wanted = database_wanted(stmt);
 
 	if (concerns_extension(stmt))
-		poke_at_commit = true;
+		look_at_commit = true;
 	if (IsA(stmt, DiscardStmt) && ((DiscardStmt *) stmt)->target == DISCARD_ALL)
 		ov_session_reset();
 	if (!OidIsValid(wanted))
@@ -199,7 +202,7 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree, Process
 		lift_embargo(0, ObjectIdGetDatum(wanted));
 	}
 	if (creates_database)
-		ov_launcher_poke();
+		poke_at_commit = true;
 }
 
 void

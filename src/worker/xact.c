@@ -88,6 +88,7 @@ ov_extension_present(void)
 	present = OidIsValid(get_extension_oid("oauth_vault", true)) &&
 		OidIsValid(get_role_oid("oauth_vault_owner", true));
 	CommitTransactionCommand();
+	OV_POINT("has looked for the extension");
 	record_presence(present ? OV_EXT_PRESENT : OV_EXT_ABSENT, asked);
 	return present;
 }
