@@ -7,6 +7,7 @@ INSERT INTO decided VALUES
 	('oauth_identify', '{user}'), ('oauth_identify_request', '{user}'), ('oauth_report_rejected', '{user}'),
 	('oauth_revoke', '{user}'), ('oauth_set_my_limit', '{user}'), ('oauth_whoami', '{user}'),
 	('oauth_alter_connector', '{admin}'), ('oauth_claim', '{admin}'), ('oauth_create_connector', '{admin}'),
+	('oauth_explain', '{admin}'), ('oauth_refresh', '{admin}'), ('oauth_metrics', '{admin}'), ('vault_metrics', '{admin}'),
 	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),
 	('oauth_rotate_keys', '{admin}'), ('platform_keys', '{admin}'), ('oauth_platform_keys', '{admin}'),
 	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),

@@ -217,6 +217,20 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_rotate_keys(text) TO oauth_vault_adm
 COMMENT ON FUNCTION oauth_vault.oauth_rotate_keys(text) IS
 	'Wrap all keys with the active platform key (rewrap), or replace them and seal every record anew (rekey)';
 
+CREATE FUNCTION oauth_vault.oauth_explain(connection_id uuid) RETURNS TABLE (item text, value text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_explain';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_explain(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_explain(uuid) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_explain(uuid) IS
+	'Why is this connection in the state it is, and what happens next?';
+
+CREATE FUNCTION oauth_vault.oauth_refresh(connection_id uuid) RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_refresh_now';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_refresh(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_refresh(uuid) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_refresh(uuid) IS
+	'Renew this connection''s token now: refreshed, or the error';
+
 /* ---- behind the views ---- */
 
 CREATE FUNCTION oauth_vault.platform_keys(
@@ -245,6 +259,14 @@ REVOKE ALL ON FUNCTION oauth_vault.vault_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin;
 COMMENT ON FUNCTION oauth_vault.vault_status() IS
 	'What oauth_status shows';
+
+CREATE FUNCTION oauth_vault.vault_metrics()
+	RETURNS TABLE (name text, type text, labels jsonb, value double precision, help text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_metrics';
+REVOKE ALL ON FUNCTION oauth_vault.vault_metrics() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.vault_metrics() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.vault_metrics() IS
+	'What oauth_metrics shows';
 
 CREATE FUNCTION oauth_vault.merge_patch(target jsonb, patch jsonb) RETURNS jsonb
 	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'ov_merge_patch';

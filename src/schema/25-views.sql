@@ -187,6 +187,17 @@ COMMENT ON VIEW oauth_vault.oauth_key_rotation IS
 	'Rotations of keys: how far the one under way has come, and those before it';
 GRANT SELECT ON oauth_vault.oauth_key_rotation TO oauth_vault_admin;
 
+CREATE VIEW oauth_vault.oauth_metrics WITH (security_barrier = true) AS
+	SELECT m.name,
+		m.type,
+		m.labels,
+		m.value,
+		m.help
+	FROM oauth_vault.vault_metrics() m;
+COMMENT ON VIEW oauth_vault.oauth_metrics IS
+	'Figures for monitoring, in the terms of OpenMetrics';
+GRANT SELECT ON oauth_vault.oauth_metrics TO oauth_vault_admin;
+
 /*
  * The auditor's view reads with the auditor's rights, so that a policy can
  * tell auditors from everybody else.

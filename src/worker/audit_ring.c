@@ -61,6 +61,30 @@ copy_out(OvDatabase *db, uint64 at, void *data, uint32 len)
 	memcpy((char *) data + first, ring_of(db), len - first);
 }
 
+/* Under the ring's lock: one more row of this kind. */
+static void
+count(OvDatabase *db, const OvMsg *row)
+{
+	const void *event;
+	const void *outcome;
+	size_t		event_len,
+				outcome_len;
+	OvEventCount *e = db->events;
+	OvEventCount *end = e + OV_EVENT_KINDS - 1;
+
+	if (!ov_msg_get(row, OV_TAG_EVENT, &event, &event_len) || event_len >= sizeof(e->event) ||
+		!ov_msg_get(row, OV_TAG_OUTCOME, &outcome, &outcome_len) || outcome_len >= sizeof(e->outcome))
+		return;
+	while (e < end && e->n > 0 &&
+		   !(strlen(e->event) == event_len && memcmp(e->event, event, event_len) == 0 &&
+			 strlen(e->outcome) == outcome_len && memcmp(e->outcome, outcome, outcome_len) == 0))
+		e++;
+	if (e->n++ > 0)
+		return;
+	memcpy(e->event, e < end ? event : "other", e < end ? event_len : 5);
+	memcpy(e->outcome, e < end ? outcome : "", e < end ? outcome_len : 0);
+}
+
 /* Returns the position after the row, 0 if there is no room or the entry is no longer ours. */
 static uint64
 append(OvDatabase *db, const OvMsg *row)
@@ -78,6 +102,7 @@ append(OvDatabase *db, const OvMsg *row)
 		copy_in(db, head + sizeof(len), row->data, len);
 		end = head + sizeof(len) + len;
 		pg_atomic_write_u64(&db->head, end);
+		count(db, row);
 	}
 	LWLockRelease(db->ring_lock);
 	OV_POINT("audit append");

@@ -34,7 +34,8 @@ typedef enum OvOp
 								 * PARAMS -> URL STATE EXPIRES(us since 2000, as timestamptz) */
 	OV_OP_COMPLETE,				/* TENANT USER ACTOR STATE CODE ISS ERROR ERROR_DESCRIPTION PARAMS(JSON object)
 								 * QUERY(raw callback query, when there was one) -> CONNECTION_ID RETURN_TO */
-	OV_OP_REFRESH,				/* TENANT USER CONNECTION_ID GENERATION FORCE -> GENERATION */
+	OV_OP_REFRESH,				/* TENANT USER CONNECTION_ID GENERATION FORCE -> GENERATION;
+								 * FORCE: without waiting for the next attempt */
 	OV_OP_DISCOVER,				/* ISSUER -> METADATA(JSON) */
 	OV_OP_REJECTED				/* TENANT USER CONNECTION_ID GENERATION HTTP_STATUS ERROR -> RESULT GENERATION:
 								 * an API refused the access token of this generation */

@@ -23,6 +23,7 @@
  * torn down at exit: libcurl might wait for a resolver there.
  */
 #include "worker/host_queue.h"
+#include "worker/figures.h"
 #include "worker/network.h"
 #include "worker/worker.h"
 
@@ -399,6 +400,9 @@ request_done(void *arg, const OvHttpResponse *resp)
 	OvJob	   *job = arg;
 
 	OV_POINT("answer arrived");
+	ov_figure_add(OV_FIG_REQUESTS, 1);
+	if (resp->transport_error != NULL || resp->status == 0)
+		ov_figure_add(OV_FIG_UNANSWERED, 1);
 	ov_host_answered(job, resp);
 	job->read(job, resp);
 	job_arrived(job);
@@ -714,6 +718,7 @@ start(Oid database)
 		proc_exit(0);
 	ov_worker_register(OV_WORKER_NETWORK, MyDatabaseId);
 	before_shmem_exit(leave, (Datum) 0);
+	ov_figure_add(OV_FIG_WORKER_STARTS, 1);
 	pgstat_report_appname("oauth_vault network worker");
 	ov_round = AllocSetContextCreate(TopMemoryContext, "oauth_vault network worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(ov_round);
@@ -725,6 +730,20 @@ start(Oid database)
 		ticks[tick] = 0;
 	ticks[OV_TICK_STUCK] = ticks[OV_TICK_TRACE] = DT_NOEND;
 	ticks[OV_TICK_WAITERS] = ticks[OV_TICK_DISPATCH] = DT_NOEND;
+}
+
+/* For whoever looks at oauth_metrics */
+static void
+publish_figures(void)
+{
+	uint64		nstuck = 0;
+
+	for (OvJob *job = stuck; job != NULL; job = job->next)
+		nstuck++;
+	ov_figure_set(OV_FIG_BEAT, (uint64) GetCurrentTimestamp());
+	ov_figure_set(OV_FIG_JOBS, njobs);
+	ov_figure_set(OV_FIG_ON_THE_WIRE, http != NULL ? ov_http_in_flight(http) : 0);
+	ov_figure_set(OV_FIG_STUCK, nstuck);
 }
 
 void
@@ -788,6 +807,7 @@ ov_network_worker_main(Datum database)
 			RESUME_INTERRUPTS();
 		}
 		timeout = leaving && arrived == NULL ? GRACE_MS / 10 : passed_over && arrived == NULL ? 0 : wait_ms();
+		publish_figures();
 		n = WaitEventSetWait(events, timeout, happened, 3, PG_WAIT_EXTENSION);
 		for (int i = 0; i < n; i++)
 			if (happened[i].events & WL_LATCH_SET)

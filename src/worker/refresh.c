@@ -274,7 +274,7 @@ describe(OvRefresh *job, const OvWant *w, const Row *row, const OvConnector *c)
 	g->key_id = job->job.key_id = row->key_id;
 	g->generation = row->generation;
 	g->epoch = row->epoch;
-	g->forced = w->rejected || w->force;
+	g->forced = w->rejected;
 	g->used = w->has_ticket;
 	copy_scopes(job, row);
 	job->secret_generation = c->secret_generation;
@@ -576,7 +576,7 @@ consider(Round *r, OvWant *w)
 		}
 	}
 	/* The provider has just failed us: not before it is time again. */
-	if (w->has_ticket && row.attempts > 0 && row.refresh_at > r->now)
+	if (w->has_ticket && !w->force && row.attempts > 0 && row.refresh_at > r->now)
 	{
 		(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
 		refuse(w);

@@ -99,6 +99,8 @@ ov_shmem_startup(void)
 			pg_atomic_init_u64(&db->head, 0);
 			pg_atomic_init_u64(&db->tail, 0);
 			ConditionVariableInit(&db->moved);
+			for (int f = 0; f < OV_NFIGURES; f++)
+				pg_atomic_init_u64(&db->figures[f], 0);
 		}
 		memset(ov_slots, 0, slots_size());
 		for (int i = 0; i < 2 * ov_guc_request_slots; i++)
@@ -140,6 +142,9 @@ ov_database_entry(Oid oid, bool create)
 	vacant->held = false;
 	vacant->nreferences = 0;
 	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
+	memset(vacant->events, 0, sizeof(vacant->events));
+	for (int f = 0; f < OV_NFIGURES; f++)
+		pg_atomic_write_u64(&vacant->figures[f], 0);
 	return vacant;
 }
 

@@ -14,6 +14,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
+#include "worker/figures.h"
 #include "worker/references.h"
 #include "worker/slots.h"
 
@@ -57,6 +58,9 @@ typedef struct OvDatabase
 	pg_atomic_uint64 head;
 	pg_atomic_uint64 tail;		/* everything before it is committed */
 	ConditionVariable moved;	/* tail has moved */
+
+	OvEventCount events[OV_EVENT_KINDS];	/* ring_lock; those in use come first */
+	pg_atomic_uint64 figures[OV_NFIGURES];
 } OvDatabase;
 
 typedef enum OvSlotState
