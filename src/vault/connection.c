@@ -214,6 +214,10 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 		ov_raise(ERRCODE_OV_VAULT_HELD, "this database has no home row: it may be a copy that is being restored",
 				 ov_detail("reason", c->held_why, NULL),
 				 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
+	if (c->wrapped != NULL && c->wrapped_len == 0)
+		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
+				 ov_detail("reason", "its key has been destroyed by a rotation of keys", NULL),
+				 "The row is older than that rotation: find out who put it back. The person can connect again.");
 	if (c->access == NULL || c->access_len < OV_RECORD_OVERHEAD || c->wrapped == NULL)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", c->wrapped == NULL ? "the person's key is missing" : "there is no record", NULL),

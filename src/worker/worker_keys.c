@@ -241,6 +241,10 @@ ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *u
 	if (ov_query(&wrapped_key, OV_READ, &arg, NULL) == 0)
 		return ov_refuse(f, "OV041", "the key of a record is missing", "{\"reason\":\"no such key row\"}", NULL);
 	wrapped = ov_bytea(0, 1, &len);
+	if (len == 0)
+		return ov_refuse(f, "OV041", "the key of a record has been destroyed by a rotation of keys",
+						 "{\"reason\":\"its key has been destroyed\"}",
+						 "The row is older than that rotation: find out who put it back. The person can connect again.");
 	return open_user_keys(vault_id, tenant, user_id, key_id, wrapped, len, keys, f);
 }
 
