@@ -658,8 +658,11 @@ static void
 look_at_tables_soon(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
+	TimestampTz at = looked_at;
 
+	/* A look that is still to come serves: many wake-ups must not push it away. */
+	if (at <= now)
+		at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
 	ov_tick_at(OV_TICK_OUTBOX, at);
 	ov_home_look_again(at);
 	ov_tick_at(OV_TICK_ROTATE, at);

@@ -203,6 +203,8 @@ foreach my $person (@people)
 # The same road with the right record, to know that it leads somewhere
 ov_sql($node, 'bob', "SELECT provider_state FROM oauth_vault.oauth_revoke('demo');");
 ok(ov_wait_for('a true revocation', sub { ov_control($idp, 'GET', '/counters')->{revocation} > 0 }, 20),
-	'its own record does leave the outbox');
+	'its own record does leave the outbox')
+  or diag(superuser('SELECT state, attempts, next_attempt_at - now(), outcome, (SELECT status FROM oauth_vault.connector n WHERE n.connector_id = r.connector_id)
+	FROM oauth_vault.revocation r'));
 $node->stop('fast');
 done_testing();
