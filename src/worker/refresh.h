@@ -8,7 +8,7 @@
 
 #include "worker/network.h"
 
-#define OV_MAX_TRIES 2			/* of one refresh token: once, and once in doubt */
+#define OV_MAX_TRIES 2			/* of one refresh token: once, and once after a crash */
 
 typedef struct OvWaiter
 {

@@ -310,8 +310,9 @@ decide(OvRefresh *r, TimestampTz now)
 
 /*
  * The claim is closed, unless the refresh token may be used up and nobody knows.
- * An answer that decides nothing ("busy") leaves an earlier doubt as it was, and
- * is no try.
+ * An answer that decides nothing ("busy") leaves an earlier doubt as it was.
+ * Neither that nor silence is a try: a provider that hangs for an hour must not
+ * cost anybody the grant.  Only a crash is.
  */
 static void
 close_intent(const OvRefresh *r)
@@ -322,7 +323,7 @@ close_intent(const OvRefresh *r)
 	ov_arg_int8(&a, r->g.generation);
 	if ((r->end == OV_END_LATER || r->end == OV_END_PAUSED) && (r->unanswered || r->in_doubt))
 	{
-		ov_arg(&a, Int32GetDatum(r->unanswered ? r->tries : r->tries - 1), false);
+		ov_arg(&a, Int32GetDatum(r->in_doubt ? r->tries - 1 : r->tries), false);
 		(void) ov_run(&keep_doubt, OV_WRITE, &a);
 	}
 	else
@@ -333,8 +334,7 @@ close_intent(const OvRefresh *r)
 static bool
 is_over(const OvRefresh *r)
 {
-	return r->unanswered && r->tokens.outcome == OV_OUT_TRANSIENT &&
-		(r->tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(r->provider));
+	return r->unanswered && r->tokens.outcome == OV_OUT_TRANSIENT && !ov_provider_retry_in_doubt(r->provider);
 }
 
 static void

@@ -53,6 +53,34 @@ is(refreshes() - $before, 3, 'then it is sent once more');
 is($state, 'OV010', 'the provider had replaced it');
 like($text, qr/"reason":\s?"refresh_outcome_unknown"/, 'and the reason is the lost answer, not invalid_grant');
 
+# ---- a provider that hangs ----
+
+ov_connect($node, 'ada', 'once_more');
+$node->append_conf('postgresql.conf', "oauth_vault.http_timeout = 300ms\n");
+$node->reload;
+behave(delayMs => 1500);
+expire();
+$before = refreshes();
+($state) = ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('once_more');");
+is($state, 'OV020', 'silence is no verdict');
+foreach my $times (2 .. 3)
+{
+	ov_wait_for('its end', sub { superuser('SELECT attempts FROM oauth_vault.connection') > 0 });
+	again();
+	ov_wait_for('the next try', sub { refreshes() - $before == $times });
+}
+ov_wait_for('its end', sub { superuser('SELECT attempts FROM oauth_vault.connection') > 0 });
+is(superuser('SELECT status FROM oauth_vault.connection'), 'active', 'not the third time, either');
+behave(delayMs => 0);
+$node->append_conf('postgresql.conf', "oauth_vault.http_timeout = 10s\n");
+$node->reload;
+ok(ov_wait_for('a token', sub {
+	again();
+	($state) = ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('once_more');");
+	return $state eq '00000';
+}), 'when it answers again, the grant is alive');
+is(superuser('SELECT count(*) FROM oauth_vault.intent'), 0, 'and the doubt is gone');
+
 # ---- where it is not ----
 
 superuser('DELETE FROM oauth_vault.connection');
