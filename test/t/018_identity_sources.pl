@@ -79,6 +79,10 @@ ok(ov_wait_for('pg_hba.conf', sub { (as($node, 'alice', $who) // '') eq 'alice' 
 is(as($node, 'alice', "SET ROLE team; $who"), 'alice', 'whatever the current role');
 is(connect_as($node, 'alice', 'SET ROLE team;', 'alice-there'), 'alice-there', 'who connects an account');
 isnt(as($node, 'alice', "SELECT oauth_vault.oauth_fresh_token('demo');"), '', 'and gets its token');
+# Not even a superuser who becomes somebody else for the session
+$node->safe_psql('postgres', 'ALTER ROLE alice SUPERUSER; CREATE ROLE bob LOGIN IN ROLE oauth_vault_user');
+is(as($node, 'alice', "SET SESSION AUTHORIZATION bob; $who RESET SESSION AUTHORIZATION; SET ROLE bob; $who"), "alice\nalice",
+	'whatever the session authorization');
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN IN ROLE oauth_vault_user') if $node->safe_psql('postgres',
 	q{SELECT count(*) FROM pg_roles WHERE rolname = 'app'}) eq '0';
 ($out, $err) = as($node, 'app', $who);
