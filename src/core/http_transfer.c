@@ -128,7 +128,10 @@ body_reserve(Transfer *t, size_t need)
 	return true;
 }
 
-/* CURLOPT_WRITEFUNCTION */
+/*
+ * CURLOPT_WRITEFUNCTION.  The buffer is libcurl's, for this once; newer ones keep
+ * it for as long as the multi handle lives, with the last answer in it.
+ */
 static size_t
 take_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -147,6 +150,7 @@ take_body(char *data, size_t size, size_t n, void *arg)
 	memcpy(t->body + t->body_len, data, len);
 	t->body_len += len;
 	t->body[t->body_len] = '\0';
+	OPENSSL_cleanse(data, len);
 	return len;
 }
 

@@ -357,7 +357,7 @@ foreach my $who (sort keys %process)
 	my $file = memory($process{$who}, $who eq 'key worker');
 	my @hits = seen($file);
 	cmp_ok(-s $file, '>', 1_000_000, "the memory of the $who can be read");
-	is_deeply(\@hits, [], "no secret in it" . ($who eq 'key worker' ? ', nor in shared memory' : ''));
+	is_deeply(\@hits, [], "no secret in it" . ($who eq 'key worker' ? ', nor in shared memory' : '')) or diag(join "\n", @hits);
 }
 # A session has what it has sent and received, and nothing that is others'.
 my @held = values_in(memory(answer('app ada', 'SELECT pg_backend_pid()')));
