@@ -355,7 +355,7 @@ slack(void)
 	is_int(revoked(p, 200, "{'ok':true,'revoked':true}"), OV_OUT_OK, "slack: revocation done");
 	is_int(revoked(p, 200, "{'ok':false,'error':'token_revoked'}"), OV_OUT_OK, "slack: done already");
 	is_int(revoked(p, 200, "{'ok':false,'error':'internal_error'}"), OV_OUT_TRANSIENT, "slack: not done");
-	ok(!ov_provider_retry_in_doubt(p) && !ov_provider_uses_pkce(p), "slack: a refresh token is good once; no PKCE");
+	ok(ov_provider_retry_in_doubt(p) && !ov_provider_uses_pkce(p), "slack: one more try in doubt; no PKCE");
 	is_str(hosts(p), "files.slack.com slack.com", "slack: hosts");
 }
 
@@ -389,7 +389,7 @@ github_app_user(void)
 	is_int(answer(p, false, 200, "{'error':'incorrect_client_credentials'}"), OV_OUT_MISCONFIGURED, "github_app_user: a wrong secret");
 	is_int(revoked(p, 204, ""), OV_OUT_OK, "github_app_user: revocation done");
 	is_int(revoked(p, 404, "{'message':'Not Found'}"), OV_OUT_OK, "github_app_user: done already");
-	ok(!ov_provider_retry_in_doubt(p), "github_app_user: a refresh token is good once");
+	ok(ov_provider_retry_in_doubt(p), "github_app_user: one more try in doubt");
 	is_str(hosts(p), "api.github.com github.com uploads.github.com", "github_app_user: hosts");
 	is_str(credential(p), "{\"header_name\":\"Authorization\",\"header_value\":\"Bearer a\",\"api_base\":\"https://api.github.com\","
 		   "\"headers\":{\"X-GitHub-Api-Version\":\"2022-11-28\"}}", "github_app_user: API");
