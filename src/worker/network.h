@@ -158,6 +158,8 @@ typedef struct OvTrace			/* one audit row */
 extern void ov_trace(const OvTrace *t);
 /* Moves kept rows to the ring; when some are left, looks again soon. */
 extern void ov_trace_flush(void);
+/* The process ends: what the ring has no room for goes to the server log. */
+extern void ov_trace_leave(void);
 
 /* ---- the loop's clock ---- */
 

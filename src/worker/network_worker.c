@@ -676,6 +676,7 @@ leave(int code, Datum arg)
 {
 	dlist_iter	iter;
 
+	ov_trace_leave();
 	ov_keys_forget();
 	OPENSSL_cleanse(request_buf, sizeof(request_buf));
 	dlist_foreach(iter, &jobs)

@@ -5,8 +5,9 @@
  * A row is appended after the commit of the fact it tells and before the
  * answer, so that a caller who waits for the ring's head has it covered.  The
  * worker never waits for room: rows that find none are kept here, in order, up
- * to BACKLOG_MAX bytes, and follow.  What does not fit there either is told to
- * the server log, because a fact without any trace would be worse.
+ * to BACKLOG_MAX bytes, and follow.  What does not fit there either, or is left
+ * when the worker ends, is told to the server log, because a fact without any
+ * trace would be worse.
  */
 #include "worker/network.h"
 
@@ -115,6 +116,20 @@ build(OvMsg *m, const OvTrace *t)
 }
 
 static void
+tell_log(const OvMsg *m)
+{
+	char	   *event = ov_msg_str(m, OV_TAG_EVENT);
+	char	   *user = ov_msg_str(m, OV_TAG_USER);
+	char	   *reason = ov_msg_str(m, OV_TAG_REASON);
+
+	ereport(LOG,
+			(errcode(ERRCODE_OV_AUDIT_UNAVAILABLE),
+			 errmsg("no room for an audit row: event %s, user %s, reason %s",
+					event ? event : "-", user ? user : "-", reason ? reason : "-"),
+			 errhint("The audit writer does not keep up; raise \"oauth_vault.audit_ring_size\".")));
+}
+
+static void
 keep(const OvMsg *m)
 {
 	Kept	   *k = backlog_size + m->len > BACKLOG_MAX ? NULL :
@@ -122,15 +137,7 @@ keep(const OvMsg *m)
 
 	if (k == NULL)
 	{
-		char	   *event = ov_msg_str(m, OV_TAG_EVENT);
-		char	   *user = ov_msg_str(m, OV_TAG_USER);
-		char	   *reason = ov_msg_str(m, OV_TAG_REASON);
-
-		ereport(LOG,
-				(errcode(ERRCODE_OV_AUDIT_UNAVAILABLE),
-				 errmsg("no room for an audit row: event %s, user %s, reason %s",
-						event ? event : "-", user ? user : "-", reason ? reason : "-"),
-				 errhint("The audit writer does not keep up; raise \"oauth_vault.audit_ring_size\".")));
+		tell_log(m);
 		return;
 	}
 	k->next = NULL;
@@ -177,5 +184,19 @@ ov_trace_flush(void)
 			backlog_end = &backlog;
 		backlog_size -= k->len;
 		pfree(k);
+	}
+}
+
+void
+ov_trace_leave(void)
+{
+	ov_trace_flush();
+	for (; backlog != NULL; backlog = backlog->next)
+	{
+		OvMsg		m;
+
+		ov_msg_init(&m, backlog->data, backlog->len);
+		m.len = backlog->len;
+		tell_log(&m);
 	}
 }

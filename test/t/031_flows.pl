@@ -7,6 +7,7 @@ use IPC::Run ();
 use JSON::PP;
 use MIME::Base64 qw(decode_base64 encode_base64url);
 use OauthVault::Test;
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -397,10 +398,18 @@ is($state, '57014', 'whoever does not want to wait for room may leave') or diag(
 unlike($text, qr/at-m\d/, 'without a token');
 ok(ov_wait_for('the refresh', sub { connection('max', "token_generation - $generation") eq '1' }), 'the worker goes on');
 is(trail('token_access'), $at_writer, 'while nothing is written');
+my $log = -s $node->logfile;
+superuser(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
+ok(ov_wait_for('the log', sub { slurp_file($node->logfile, $log) =~ /no room for an audit row: event refreshed, user max/ }),
+	'a worker that has to end meanwhile tells the server log');
+script('/op/token', { body => tokens('m3') });
+expire('max');
+ov_sql_fails($node, 'max', "SET LOCAL statement_timeout = '1s'; SELECT oauth_vault.oauth_fresh_token('op');");
+ok(ov_wait_for('the refresh', sub { connection('max', "token_generation - $generation") eq '2' }), 'the next one goes on');
 kill 'CONT', $writer;
 ok(ov_wait_for('the trail', sub { trail('refreshed') eq '1' }), 'what the worker did is told when the writer goes on');
 is(trail('token_access'), $given, 'and every token that was given, no more and no less');
-is((fresh('max'))[1], 'at-m2', 'and tokens are given again');
+is((fresh('max'))[1], 'at-m3', 'and tokens are given again');
 
 $node->stop('fast');
 done_testing();
