@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast: set up what is
+# run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: set up what is
 # missing, then run as an ordinary user.  versions: what check does with
 # PostgreSQL 17 and 18, alone; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
+# torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
+# doc/reliability.md.
+#
 # blast: whose tokens one stolen thing opens, of BLAST_USERS (1000) people.
 #
 # VERSIONS="17 18" chooses the other majors ("" for none), SUITES among unit,
-# lint, clang, valgrind, fuzz, regress and tap, TESTS the TAP files.
+# lint, clang, valgrind, fuzz, regress, tap and torture, TESTS the TAP files.
 #
 # Works on a copy of the tree in a directory of its own, against a private copy
 # of the PostgreSQL installation, so that neither the checkout nor /usr changes;
 # everything is removed at the end.  KEEP=1 keeps the directory.
 set -euo pipefail
 
-what=${1:?usage: run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast}
+what=${1:?usage: run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture}
 top=$(cd "$(dirname "$0")/.." && pwd)
 pgversion=${PGVERSION:-15}
 case $what in
@@ -124,6 +127,8 @@ status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
 	MAIN=1 ${FUZZ_SECONDS:+FUZZ_SECONDS="$FUZZ_SECONDS"} ${BLAST_USERS:+BLAST_USERS="$BLAST_USERS"} \
+	${TORTURE_SECONDS:+TORTURE_SECONDS="$TORTURE_SECONDS"} ${SEED:+SEED="$SEED"} ${CONNECTIONS:+CONNECTIONS="$CONNECTIONS"} \
+	${EXITS:+EXITS="$EXITS"} ${KILLS:+KILLS="$KILLS"} ${POSTMASTERS:+POSTMASTERS="$POSTMASTERS"} \
 	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} ${SUITES:+SUITES="$SUITES"} \
 	bash "$work/tree/test/steps.sh" "$what" </dev/null || status=1
 if [ "$what" = fuzz ]; then

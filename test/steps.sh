@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast: the run itself, as an ordinary user
-# in $WORK/tree.
+# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: the run
+# itself, as an ordinary user in $WORK/tree.
 set -euo pipefail
 
 what=$1
@@ -96,6 +96,24 @@ regress() {
 	return $rc
 }
 
+# A second build and installation, with points at which processes can be ended.
+build_debug() {
+	mkdir "$WORK/debug" && tar -cf - --exclude=node_modules --exclude='*.o' --exclude='*.so' . | tar -C "$WORK/debug" -xf - &&
+		cp -al "$WORK/pg" "$WORK/pgdebug" &&
+		make -C "$WORK/debug" -f Makefile -s -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no DEBUG_POINTS=1 install \
+			DESTDIR="$WORK/pgdebug" >"$WORK/tmp/build_debug.log" 2>&1 || { tail -n 40 "$WORK/tmp/build_debug.log"; return 1; }
+}
+
+# torture NAME PROGRAM: see doc/reliability.md
+torture() {
+	local rc=0 bin=$WORK/pgdebug/usr/lib/postgresql/$PGVERSION/bin
+	test/idp/make-ca.sh "$WORK/tmp/ca" && test/idp/make-ca.sh "$WORK/tmp/ca.impostor" || return 1
+	PATH="$bin:$PATH" DIR="$WORK/tmp/$1" CA_DIR="$WORK/tmp/ca" \
+		IMPOSTOR_DIR="$WORK/tmp/ca.impostor" node "test/torture/$2" || rc=1
+	[ $rc = 0 ] || tail -n 60 "$WORK/tmp/$1/server.log" || true
+	return $rc
+}
+
 # The logs of a failed test say more than its TAP, and go away with $WORK.
 tap() {
 	local name log
@@ -148,6 +166,11 @@ else
 			export BLAST_USERS=${BLAST_USERS:-1000}
 			suite blast tap --verbose test/t/029_blast.pl
 			;;
+		torture)
+			suite "build with debug points" build_debug
+			suite races torture races races.mjs
+			TORTURE_SECONDS=${TORTURE_SECONDS:-600} suite torture torture campaign torture.mjs
+			;;
 		check)
 			chosen unit && suite unit unit
 			if [ -n "${MAIN:-}" ]; then
@@ -158,6 +181,11 @@ else
 			fi
 			chosen regress && suite regress regress
 			chosen tap && suite tap tap ${TESTS:-test/t/*.pl}
+			if [ -n "${MAIN:-}" ] && chosen torture; then
+				suite "build with debug points" build_debug
+				suite races torture races races.mjs
+				TORTURE_SECONDS=${TORTURE_SECONDS:-15} SEED=${SEED:-1} suite torture torture campaign torture.mjs
+			fi
 			;;
 	esac
 fi

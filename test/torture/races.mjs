@@ -1,0 +1,164 @@
+// races.mjs: moments that chance rarely finds, at the points of a DEBUG_POINTS=1
+// build.  Prints TAP.  Environment: DIR, CA_DIR, PORT.
+import { readFileSync } from 'node:fs';
+import { get } from 'node:https';
+import { RotatingServer } from '../idp/rotate.mjs';
+import { Cluster, sleep } from './cluster.mjs';
+
+const { DIR, CA_DIR, PORT = '21443' } = process.env;
+let tests = 0;
+function ok(condition, claim, found = '') {
+  tests += 1;
+  console.log(`${condition ? 'ok' : 'not ok'} ${tests} - ${claim}`);
+  if (condition) return;
+  process.exitCode = 1;
+  console.log(`# found: ${found}`);
+}
+
+async function until(what, ms = 15_000) {
+  const end = Date.now() + ms;
+  let found;
+  do {
+    found = await what();
+    if (found) return found;
+    await sleep(20);
+  } while (Date.now() < end);
+  return found;
+}
+
+const server = new RotatingServer({
+  port: Number(PORT),
+  pair: { key: readFileSync(`${CA_DIR}/server-key.pem`), cert: readFileSync(`${CA_DIR}/server.pem`) },
+  random: () => 0.5,
+});
+const cluster = new Cluster(DIR, { hosts: [`localhost:${PORT}`], ca: `${CA_DIR}/ca.pem` });
+const rules = {
+  schema: 1,
+  display_name: 'strict',
+  issuer: `${server.base}/strict`,
+  authorization: { url: `${server.base}/strict/authorize` },
+  token: { url: `${server.base}/strict/token` },
+  refresh: { rotates: 'always' },
+};
+
+const networkWorker = async () => (await cluster.workers()).find((w) => w.kind === 'network worker')?.pid;
+const answered = (promise) => promise.then((rows) => ({ rows }), (error) => ({ error }));
+const workersIn = async (database) => cluster.query(`SELECT pid, backend_type FROM pg_stat_activity
+  WHERE datname = $1 AND backend_type LIKE 'oauth_vault%'`, [database]);
+async function in_(database, sql) {
+  const client = await cluster.connect('postgres', database);
+  await client.query(sql);
+  await client.end();
+}
+
+await server.listen();
+await cluster.start();
+await cluster.query('CREATE EXTENSION oauth_vault');
+await cluster.query('CREATE ROLE app LOGIN IN ROLE oauth_vault_user');
+await cluster.query('SELECT oauth_vault.oauth_set_provider($1, $2)', ['strict', rules]);
+await cluster.query(`SELECT oauth_vault.oauth_create_connector('strict', 'strict', 'client', 'secret',
+  'https://app.example/callback', refresh_policy => 'lazy')`);
+
+// ---- a worker that ends before it has looked for the extension ----
+
+await cluster.admin.end();
+cluster.admin = null;
+await cluster.stop();
+const id = cluster.order('error', 0, 'looks for the extension');
+await cluster.start();
+ok(await cluster.waitFor(id, 15_000), 'the first worker after a start ends before it has looked');
+ok(await until(async () => (await workersIn('postgres')).length === 2), 'and is started again: the database is not taken for one without the extension',
+  JSON.stringify(await workersIn('postgres')));
+
+// ---- CREATE EXTENSION while a probe is looking ----
+
+const probe = cluster.order('pause', 0, 'has looked for the extension');
+await cluster.query('CREATE DATABASE late');
+ok(await cluster.waitFor(probe, 15_000), 'a probe has looked and found nothing');
+await in_('late', 'CREATE EXTENSION oauth_vault');
+cluster.go();
+ok(await until(async () => (await workersIn('late')).length === 2), 'an extension that was created meanwhile gets its workers',
+  JSON.stringify(await workersIn('late')));
+
+// ---- DROP DATABASE while a worker is starting there ----
+
+cluster.stay();
+const [{ pid: there }] = (await workersIn('late')).filter((w) => w.backend_type.endsWith('network worker'));
+const starting = cluster.order('pause', 0, 'worker registers');
+process.kill(there, 'SIGTERM');
+ok(await cluster.waitFor(starting, 15_000), 'a worker is starting');
+const dropper = await cluster.connect('postgres');
+const dropped = answered(dropper.query('DROP DATABASE late'));
+await until(async () => (await cluster.query("SELECT 1 FROM pg_stat_activity WHERE query = 'DROP DATABASE late' AND state = 'active'")).length > 0);
+cluster.go();
+const drop = await dropped;
+ok(!drop.error, 'it does not stay in the way of DROP DATABASE', drop.error?.message);
+await dropper.end();
+
+// ---- two network workers for one database ----
+
+async function connect(client, user) {
+  const { rows: [{ authorization_url: url }] } = await client.query(
+    'SELECT authorization_url FROM oauth_vault.oauth_begin($1, login_hint => $2, assertion => $3)',
+    ['strict', user, cluster.assertion(user)]);
+  const callback = await new Promise((resolve) => {
+    get(url, { ca: readFileSync(`${CA_DIR}/ca.pem`), agent: false }, (response) => resolve(response.headers.location));
+  });
+  await client.query('SELECT status FROM oauth_vault.oauth_callback($1, assertion => $2)', [callback, cluster.assertion(user)]);
+}
+async function restartNetworkWorker() {
+  const pid = await networkWorker();
+  process.kill(pid, 'SIGTERM');
+  await until(async () => ![undefined, pid].includes(await networkWorker()));
+}
+
+const person = await cluster.connect();
+await connect(person, 'ada');
+
+cluster.stay();
+const first = cluster.order('pause', 0, 'worker registers');
+process.kill(await networkWorker(), 'SIGTERM');
+const paused = await cluster.waitFor(first, 15_000);
+ok(paused, 'a network worker is starting');
+process.kill((await cluster.workers()).find((w) => w.kind === 'launcher').pid, 'SIGTERM');
+ok(await until(async () => (await workersIn('postgres')).filter((w) => w.backend_type.endsWith('network worker')).length === 2),
+  'a new launcher does not know of it and starts another');
+server.latency = [1500, 1500];
+await cluster.query("UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute'");
+const call = answered(person.query('SELECT oauth_vault.oauth_fresh_token($1, assertion => $2) AS token', ['strict', cluster.assertion('ada')]));
+await until(async () => server.grants[0].uses.length > 0);
+cluster.go();
+await until(async () => !(await workersIn('postgres')).some((w) => w.pid === paused.pid));
+const { rows, error } = await call;
+ok(rows?.rows[0].token, 'the one that comes second leaves, and does not answer what the first is working on', error?.message);
+ok(server.doubles.length === 0, 'no refresh token is used twice', JSON.stringify(server.doubles));
+
+// ---- a request that comes while the network worker waits for the key worker ----
+
+const bob = await cluster.connect();
+await connect(bob, 'bob');
+await bob.query('SELECT oauth_vault.oauth_identify($1, true)', [cluster.assertion('bob')]);
+await bob.query("SELECT oauth_vault.oauth_fresh_token('strict')");
+await person.query('SELECT oauth_vault.oauth_identify($1, true)', [cluster.assertion('ada')]);
+server.latency = [0, 0];
+await person.query("SELECT oauth_vault.oauth_fresh_token('strict')");
+await restartNetworkWorker(); // which forgets the keys
+await cluster.query("UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute' WHERE user_id = 'ada'");
+await cluster.query(`UPDATE oauth_vault.connection SET issued_at = now() - interval '9 minutes',
+  expires_at = now() + interval '1 minute' WHERE user_id = 'bob'`);
+server.latency = [6000, 6000];
+cluster.stay();
+const asked = cluster.order('pause', 0, 'request taken by key worker');
+const slow = answered(person.query("SELECT oauth_vault.oauth_fresh_token('strict')"));
+ok(await cluster.waitFor(asked, 15_000), 'the network worker asks for a key');
+await bob.query("SELECT oauth_vault.oauth_fresh_token('strict')");
+cluster.go();
+const usesOf = (user) => server.latest.get(`strict/${user}`).uses.length;
+ok(await until(() => usesOf('bob') === 1, 4000), 'what somebody posts meanwhile is seen at once, not when the first answer comes');
+await slow;
+
+await bob.end();
+await person.end();
+await cluster.stop();
+console.log(`1..${tests}`);
+process.exit();
