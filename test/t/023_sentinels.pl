@@ -343,8 +343,12 @@ sub process
 {
 	my ($node, $title) = @_;
 	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
-	my ($pid) = map { /^\s*(\d+) .*\Q$title\E/ ? $1 : () } split /\n/, `ps -o pid=,args= --ppid $postmaster`;
-	die "no process \"$title\"" unless $pid;
+	my $pid;
+	# a worker of a database comes once its launcher has heard of the extension
+	ov_wait_for($title, sub {
+		($pid) = map { /^\s*(\d+) .*\Q$title\E/ ? $1 : () } split /\n/, `ps -o pid=,args= --ppid $postmaster`;
+		return $pid;
+	}, 30) or die "no process \"$title\"";
 	return $pid;
 }
 # All sessions are idle; what they posted has been worked off.
