@@ -152,7 +152,8 @@ ov_host_answered(OvJob *job, const OvHttpResponse *resp)
 		h->pause_ms = 0;
 		return;
 	}
-	if (++h->silent < BREAK_AFTER)
+	/* Those that were under way when the pause began say nothing new. */
+	if (++h->silent < BREAK_AFTER || is_paused(h, GetCurrentTimestamp()))
 		return;
 	h->pause_ms = Min(Max(h->pause_ms * 2, PAUSE_MIN_MS), PAUSE_MAX_MS);
 	h->paused_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), h->pause_ms);

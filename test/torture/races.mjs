@@ -157,6 +157,30 @@ const usesOf = (user) => server.latest.get(`strict/${user}`).uses.length;
 ok(await until(() => usesOf('bob') === 1, 4000), 'what somebody posts meanwhile is seen at once, not when the first answer comes');
 await slow;
 
+// ---- a provider that falls silent with many requests under way ----
+
+await cluster.query("ALTER SYSTEM SET oauth_vault.http_timeout = '500ms'");
+await cluster.query('ALTER SYSTEM SET oauth_vault.max_host_connections = 32');
+await cluster.query('SELECT pg_reload_conf()');
+server.latency = [0, 0];
+const many = await Promise.all(Array.from({ length: 16 }, async (_, i) => {
+  const client = await cluster.connect();
+  await connect(client, `many-${i}`);
+  return { client, user: `many-${i}` };
+}));
+await cluster.query("UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute'");
+server.latency = [3000, 3000];
+const fresh = ({ client, user }) => answered(client.query(
+  'SELECT oauth_vault.oauth_fresh_token($1, assertion => $2)', ['strict', cluster.assertion(user)]));
+const silent = await Promise.all(many.map(fresh));
+ok(silent.every((a) => a.error), 'sixteen requests find no answer', JSON.stringify(silent));
+server.latency = [0, 0];
+ok(await until(async () => {
+  await cluster.query("UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute', attempts = 0 WHERE user_id = 'bob'");
+  return !(await fresh({ client: bob, user: 'bob' })).error;
+}, 12_000), 'one pause follows, not one for each of them');
+for (const { client } of many) await client.end();
+
 await bob.end();
 await person.end();
 await cluster.stop();
