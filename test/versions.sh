@@ -23,7 +23,7 @@ skip() {
 
 # The story, and what depends on how this server treats transactions, workers and
 # logs, and on the libcurl and OpenSSL beside it
-tests=${TESTS:-test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl test/t/023_sentinels.pl}
+tests=${TESTS:-test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl test/t/032_sentinels.pl}
 
 case $version in
 	17) suite=trixie ;;
@@ -115,7 +115,7 @@ old=()
 if [ "$what" = check ] && [ "$version" = 17 ]; then
 	if older 15; then
 		old=(OV_OLD_BIN=/usr/lib/postgresql/15/bin)
-		[ -n "${TESTS:-}" ] || tests="$tests test/t/029_upgrade.pl"
+		[ -n "${TESTS:-}" ] || tests="$tests test/t/034_upgrade.pl"
 	else
 		say "NOT TESTED: pg_upgrade from 15, which is not built under $work"
 	fi
