@@ -161,7 +161,7 @@ CREATE TABLE oauth_vault.connection (
 	access_token		bytea,
 	refresh_token		bytea,
 	id_token			bytea
-);
+) WITH (toast_tuple_target = 8160);		-- tokens do not compress, and a row is read and written whole
 /* One live grant per person, connector and account; revoked ones stay as history. */
 CREATE UNIQUE INDEX connection_live ON oauth_vault.connection (tenant, user_id, connector_id, account)
 	WHERE status NOT IN ('revoking', 'revoked');

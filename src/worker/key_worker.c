@@ -485,6 +485,42 @@ op_rewrap(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	ov_slot_answer(t, reply);
 }
 
+/* Many at a time: a batch of refreshes needs as many people's keys. */
+static void
+op_keys_open(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	const void *item;
+	size_t		len;
+
+	if (!is_network_worker(t))
+	{
+		refuse(t, "42501", "keys are opened for the network worker only", NULL, NULL);
+		return;
+	}
+	for (size_t at = 0; ov_msg_next(m, &at, OV_TAG_ITEM, &item, &len);)
+	{
+		unsigned char key[OV_KEY_LEN];
+		unsigned char buf[128];
+		OvMsg		request,
+					answer;
+		const void *wrapped;
+		size_t		wrapped_len;
+		bool		connector;
+		OvAad		aad;
+
+		ov_msg_read(&request, item, len);
+		ov_msg_init(&answer, buf, sizeof(buf));
+		if (wrap_aad(arena, &request, &aad, &connector) &&
+			ov_msg_get(&request, OV_TAG_WRAPPED, &wrapped, &wrapped_len) &&
+			ov_vaultfile_unwrap(vault, &aad, wrapped, wrapped_len, key, NULL) == OV_OK)
+			put_keys(&answer, connector, key);
+		ov_msg_put(reply, OV_TAG_ITEM, buf, answer.len);
+		OPENSSL_cleanse(key, sizeof(key));
+		OPENSSL_cleanse(buf, sizeof(buf));
+	}
+	ov_slot_answer(t, reply);
+}
+
 static void
 op_seal(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 {
@@ -566,6 +602,9 @@ serve(const OvTicket *t, const OvMsg *m)
 			break;
 		case OV_OP_KEY_OPEN:
 			op_key_open(t, arena, m, &reply);
+			break;
+		case OV_OP_KEYS_OPEN:
+			op_keys_open(t, arena, m, &reply);
 			break;
 		case OV_OP_SEAL:
 			op_seal(t, arena, m, &reply);

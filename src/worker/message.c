@@ -61,25 +61,35 @@ ov_msg_put_i64(OvMsg *m, OvTag tag, int64_t v)
 }
 
 bool
+ov_msg_next(const OvMsg *m, size_t *at, OvTag tag, const void **data, size_t *len)
+{
+	while (m->len - *at >= FIELD_HEADER)
+	{
+		size_t		here = *at;
+		uint32_t	size;
+
+		memcpy(&size, m->data + here + 1, sizeof(size));
+		if (size > m->len - here - FIELD_HEADER)
+			return false;
+		*at = here + FIELD_HEADER + size;
+		if (m->data[here] == (unsigned char) tag)
+		{
+			*data = m->data + here + FIELD_HEADER;
+			*len = size;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool
 ov_msg_get_nth(const OvMsg *m, OvTag tag, int n, const void **data, size_t *len)
 {
 	size_t		at = 0;
 
-	while (m->len - at >= FIELD_HEADER)
-	{
-		uint32_t	size;
-
-		memcpy(&size, m->data + at + 1, sizeof(size));
-		if (size > m->len - at - FIELD_HEADER)
-			return false;
-		if (m->data[at] == (unsigned char) tag && n-- == 0)
-		{
-			*data = m->data + at + FIELD_HEADER;
-			*len = size;
+	while (ov_msg_next(m, &at, tag, data, len))
+		if (n-- == 0)
 			return true;
-		}
-		at += FIELD_HEADER + size;
-	}
 	return false;
 }
 

@@ -22,6 +22,8 @@ typedef enum OvOp
 	OV_OP_KEY_NEW,				/* KIND TENANT USER KEY_ID VAULT_ID CONNECTOR_ID -> WRAPPED VERSION KEY_FINGERPRINT
 								 * (+ KEY or ACCESS_KEY and REFRESH_KEY for a network worker) */
 	OV_OP_KEY_OPEN,				/* + WRAPPED -> KEY or ACCESS_KEY and REFRESH_KEY; network workers only */
+	OV_OP_KEYS_OPEN,			/* ITEM*, each a request as for KEY_OPEN -> ITEM*, in the same order, each an
+								 * answer, or empty: then ask for it alone to learn why */
 	OV_OP_RELEASE,				/* ASSERTION (absent for role/authenticated) SOURCE TENANT USER KEY_ID
 								 * VAULT_ID WRAPPED -> ACCESS_KEY */
 	OV_OP_SEAL,					/* KIND TENANT USER KEY_ID VAULT_ID CONNECTOR_ID CONNECTION_ID WRAPPED PURPOSE
@@ -51,7 +53,7 @@ typedef enum OvTag
 	OV_TAG_CONNECTOR, OV_TAG_SCOPE, OV_TAG_ACCOUNT, OV_TAG_REDIRECT_URI, OV_TAG_LOGIN_HINT,
 	OV_TAG_RETURN_TO, OV_TAG_PARAMS, OV_TAG_URL, OV_TAG_STATE, OV_TAG_CODE, OV_TAG_ISS,
 	OV_TAG_ERROR, OV_TAG_ERROR_DESCRIPTION, OV_TAG_QUERY, OV_TAG_FORCE, OV_TAG_HTTP_STATUS,
-	OV_TAG_RESULT, OV_TAG_METADATA, OV_TAG_GOOD_UNTIL, OV_TAG_KEY_FINGERPRINT,
+	OV_TAG_RESULT, OV_TAG_METADATA, OV_TAG_GOOD_UNTIL, OV_TAG_KEY_FINGERPRINT, OV_TAG_ITEM,
 	/* audit rows */
 	OV_TAG_EVENT, OV_TAG_OUTCOME, OV_TAG_REASON, OV_TAG_ROLE, OV_TAG_SESSION_USER, OV_TAG_ADDRESS,
 	OV_TAG_APPLICATION, OV_TAG_TOKEN_FINGERPRINT, OV_TAG_AT, OV_TAG_DETAIL_JSON,
@@ -81,6 +83,8 @@ extern void ov_msg_put_i64(OvMsg *m, OvTag tag, int64_t v);
 extern bool ov_msg_get(const OvMsg *m, OvTag tag, const void **data, size_t *len);
 /* n-th occurrence */
 extern bool ov_msg_get_nth(const OvMsg *m, OvTag tag, int n, const void **data, size_t *len);
+/* One after the other: *at is 0 at first, and then where to go on */
+extern bool ov_msg_next(const OvMsg *m, size_t *at, OvTag tag, const void **data, size_t *len);
 extern int64_t ov_msg_get_i64(const OvMsg *m, OvTag tag, int64_t missing);
 extern bool ov_msg_has(const OvMsg *m, OvTag tag);
 

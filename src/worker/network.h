@@ -242,6 +242,8 @@ typedef struct OvUserKeys
 /* Both subkeys of a person's key row.  In a transaction.  Callers cleanse. */
 extern bool ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *user_id,
 						 int64 key_id, OvUserKeys *keys, OvFailure *f);
+/* Asks for those of many connections at once, for ov_user_keys() to find. */
+extern void ov_user_keys_prefetch(const unsigned char vault_id[16], const unsigned char *const *ids, int n);
 /* The same for the person's current key row, made if there is none. */
 extern bool ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const char *user_id,
 								 int64 *key_id, OvUserKeys *keys, OvFailure *f);

@@ -29,34 +29,6 @@
 #define WAITERS_MS 500
 #define DOUBT_US (2 * USECS_PER_SEC)	/* before a refresh token is sent once more */
 
-typedef struct Row
-{
-	char	   *tenant,
-			   *user_id,
-			   *account,
-			   *status,
-			   *reason,
-			   *metadata,
-			   *last_error;
-	unsigned char connector_id[16];
-	unsigned char hosts_digest[32];
-	TimestampTz since,
-				expires_at,
-				refresh_at,
-				issued_at,
-				forced_at;
-	int64		key_id,
-				generation,
-				epoch;
-	int			attempts;
-	char	  **scopes;
-	int			nscopes;
-	const unsigned char *access,
-			   *refresh;
-	size_t		access_len,
-				refresh_len;
-} Row;
-
 typedef struct Round
 {
 	OvWant	  **wants;
@@ -65,6 +37,8 @@ typedef struct Round
 	OvHome		home;
 	bool		may_send;
 	OvFailure	why_not;
+	OvLoadedRow *loaded;		/* what was read for all of them together */
+	int			nloaded;
 	OvConnector *connectors[32];
 	int			nconnectors;
 } Round;
@@ -73,17 +47,13 @@ static HTAB *running;
 static OvWant *requests[256];
 static int	nrequests;
 
-static OvQuery load = {
-	"SELECT tenant, user_id, account, status, status_reason, metadata::text, last_error, connector_id, hosts_digest,"
-	" status_since, expires_at, refresh_at, issued_at, forced_at, key_id, token_generation, decision_epoch, attempts,"
-	" scopes, access_token, refresh_token FROM oauth_vault.connection WHERE connection_id = $1", "u"
-};
 static OvQuery read_intent = {
 	"SELECT token_generation, decision_epoch, tries, started_at FROM oauth_vault.intent WHERE connection_id = $1", "u"
 };
-static OvQuery insert_intent = {
+static OvQuery insert_intents = {
 	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at, tries)"
-	" VALUES ($1, $2, $3, $4, $5)", "ullzi"
+	" SELECT i.id, i.generation, i.epoch, $5, i.tries"
+	" FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::integer[]) i (id, generation, epoch, tries)", "aaaaz"
 };
 static OvQuery retry_intent = {
 	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id IN"
@@ -145,42 +115,6 @@ keep_string(const char *s)
 }
 
 static bool
-load_row(const unsigned char id[16], Row *row)
-{
-	Datum		arg = ov_uuid_datum(id);
-	const unsigned char *digest;
-	size_t		len;
-
-	if (ov_query(&load, OV_READ, &arg, NULL) == 0)
-		return false;
-	memset(row, 0, sizeof(*row));
-	row->tenant = ov_text(0, 1);
-	row->user_id = ov_text(0, 2);
-	row->account = ov_text(0, 3);
-	row->status = ov_text(0, 4);
-	row->reason = ov_text(0, 5);
-	row->metadata = ov_text(0, 6);
-	row->last_error = ov_text(0, 7);
-	memcpy(row->connector_id, ov_uuid(0, 8), 16);
-	digest = ov_bytea(0, 9, &len);
-	if (len == 32)
-		memcpy(row->hosts_digest, digest, 32);
-	row->since = ov_time(0, 10);
-	row->expires_at = ov_time(0, 11);
-	row->refresh_at = ov_time(0, 12);
-	row->issued_at = ov_time(0, 13);
-	row->forced_at = ov_time(0, 14);
-	row->key_id = ov_int8(0, 15);
-	row->generation = ov_int8(0, 16);
-	row->epoch = ov_int8(0, 17);
-	row->attempts = (int) ov_int8(0, 18);
-	row->scopes = ov_text_array(0, 19, &row->nscopes);
-	row->access = ov_bytea(0, 20, &row->access_len);
-	row->refresh = ov_bytea(0, 21, &row->refresh_len);
-	return true;
-}
-
-static bool
 is_person(const OvCaller *c, const char *tenant, const char *user_id)
 {
 	return c->user_id != NULL && strcmp(c->user_id, user_id) == 0 &&
@@ -217,7 +151,7 @@ answer(OvWant *w, const char *result, int64 generation)
 
 /* The grant is dead, and no request is needed to know it. */
 static void
-end(Round *r, OvWant *w, const Row *row, const OvConnector *c, const char *reason)
+end(Round *r, OvWant *w, const OvRefreshRow *row, const OvConnector *c, const char *reason)
 {
 	switch (ov_grant_end(w->id, row->generation, row->epoch, reason, NULL, r->now))
 	{
@@ -248,7 +182,7 @@ end(Round *r, OvWant *w, const Row *row, const OvConnector *c, const char *reaso
 }
 
 static void
-copy_scopes(OvRefresh *job, const Row *row)
+copy_scopes(OvRefresh *job, const OvRefreshRow *row)
 {
 	job->scopes = MemoryContextAlloc(job->job.context, sizeof(char *) * (row->nscopes + 1));
 	job->nscopes = row->nscopes;
@@ -257,7 +191,7 @@ copy_scopes(OvRefresh *job, const Row *row)
 }
 
 static void
-describe(OvRefresh *job, const OvWant *w, const Row *row, const OvConnector *c)
+describe(OvRefresh *job, const OvWant *w, const OvRefreshRow *row, const OvConnector *c)
 {
 	MemoryContext context = job->job.context;
 	OvGrant    *g = &job->g;
@@ -282,7 +216,7 @@ describe(OvRefresh *job, const OvWant *w, const Row *row, const OvConnector *c)
 }
 
 static OvAad
-aad_of(const Round *r, const OvWant *w, const Row *row, OvPurpose purpose)
+aad_of(const Round *r, const OvWant *w, const OvRefreshRow *row, OvPurpose purpose)
 {
 	OvAad		aad = {.tenant = row->tenant, .user_id = row->user_id, .purpose = purpose,
 	.key_id = row->key_id, .token_generation = row->generation};
@@ -296,7 +230,7 @@ aad_of(const Round *r, const OvWant *w, const Row *row, OvPurpose purpose)
 
 /* Opens what the request needs, and builds it.  false: *f; or *dead says why there is nothing to send. */
 static bool
-build(Round *r, const OvWant *w, const Row *row, const OvConnector *c, OvRefresh *job, const char **dead, OvFailure *f)
+build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, OvRefresh *job, const char **dead, OvFailure *f)
 {
 	OvArena    *arena = job->job.arena;
 	unsigned char digest[32];
@@ -375,7 +309,7 @@ drop(OvWant *w)
 
 /* Sends nothing yet: the claim must be committed first. */
 static void
-prepare(Round *r, OvWant *w, const Row *row, int tries)
+prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 {
 	OvConnector *c = connector_of(r, row->connector_id);
 	OvRefresh  *job;
@@ -440,18 +374,45 @@ prepare(Round *r, OvWant *w, const Row *row, int tries)
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("an intent is locked by another transaction")));
 		return;
 	}
-	ov_arg_int8(&a, row->generation);
-	ov_arg_int8(&a, row->epoch);
+	w->unclaimed = true;		/* insert_claims() does that for all */
+}
+
+/*
+ * The claims of a round.  What waits for room at its host has not been sent:
+ * tries is 0.
+ */
+static void
+insert_claims(Round *r)
+{
+	const char **columns[4];
+	OvArgs		a = {0};
+	int			n = 0;
+
+	for (int i = 0; i < 4; i++)
+		columns[i] = palloc(sizeof(char *) * r->n);
+	for (int i = 0; i < r->n; i++)
+	{
+		OvWant	   *w = r->wants[i];
+
+		if (!w->unclaimed || w->verdict != OV_STARTED)
+			continue;
+		columns[0][n] = ov_uuid_text(w->id);
+		columns[1][n] = psprintf(INT64_FORMAT, w->job->g.generation);
+		columns[2][n] = psprintf(INT64_FORMAT, w->job->g.epoch);
+		columns[3][n++] = w->job->job.reserved ? "1" : "0";
+	}
+	if (n == 0)
+		return;
+	for (int i = 0; i < 4; i++)
+		ov_arg_texts(&a, columns[i], n);
 	ov_arg_time(&a, r->now);
-	/* what waits for room at its host has not been sent */
-	ov_arg(&a, Int32GetDatum(job->job.reserved ? 1 : 0), false);
-	(void) ov_run(&insert_intent, OV_WRITE, &a);
+	(void) ov_run(&insert_intents, OV_WRITE, &a);
 }
 
 /* An open intent of this connection, without a job: how often it was tried, and
  * when last; 0: there is none. */
 static int
-open_intent(const OvWant *w, const Row *row, TimestampTz *sent_at)
+open_intent(const OvWant *w, const OvRefreshRow *row, TimestampTz *sent_at)
 {
 	Datum		id = ov_uuid_datum(w->id);
 
@@ -469,14 +430,14 @@ open_intent(const OvWant *w, const Row *row, TimestampTz *sent_at)
 }
 
 static bool
-is_alive(const Row *row, TimestampTz now)
+is_alive(const OvRefreshRow *row, TimestampTz now)
 {
 	return row->expires_at == 0 || row->expires_at > now;
 }
 
 /* What the row's status says; false: no refresh. */
 static bool
-check_status(OvWant *w, const Row *row)
+check_status(OvWant *w, const OvRefreshRow *row)
 {
 	if (strcmp(row->status, "active") == 0)
 		return true;
@@ -505,7 +466,7 @@ check_status(OvWant *w, const Row *row)
  * is the benefit of the doubt; a token that came of one has had it.
  */
 static bool
-check_rejection(Round *r, OvWant *w, const Row *row)
+check_rejection(Round *r, OvWant *w, const OvRefreshRow *row)
 {
 	if (row->generation != w->generation)
 	{
@@ -530,7 +491,8 @@ static void
 consider(Round *r, OvWant *w)
 {
 	OvRefresh  *job = ov_refresh_running(w->id);
-	Row			row;
+	OvRefreshRow			row;
+	bool		ready;			/* nothing in the inbox, and no intent */
 	int			tries;
 	TimestampTz sent_at = 0;
 
@@ -546,13 +508,14 @@ consider(Round *r, OvWant *w)
 		w->verdict = OV_JOINED;
 		return;
 	}
-	if (!ov_inbox_apply(w->id, r->now))
+	ready = ov_loaded_take(r->loaded, r->nloaded, w->id, &row);
+	if (!ready && !ov_inbox_apply(w->id, r->now))
 	{
 		(void) ov_refuse_locked(&w->failure);
 		refuse(w);
 		return;
 	}
-	if (!load_row(w->id, &row) || (w->caller != NULL && !is_person(w->caller, row.tenant, row.user_id)))
+	if ((!ready && !ov_refresh_load(w->id, &row)) || (w->caller != NULL && !is_person(w->caller, row.tenant, row.user_id)))
 	{
 		if (w->recover)
 			(void) open_intent(w, NULL, &sent_at);
@@ -560,7 +523,7 @@ consider(Round *r, OvWant *w)
 		refuse(w);
 		return;
 	}
-	tries = open_intent(w, &row, &sent_at);
+	tries = ready ? 0 : open_intent(w, &row, &sent_at);
 	if (!check_status(w, &row))
 		return;
 	if (tries == 0)
@@ -596,12 +559,27 @@ consider(Round *r, OvWant *w)
 	prepare(r, w, &row, tries);
 }
 
+/* What all of them need, in one statement and one exchange with the key worker */
+static void
+read_ahead(Round *r)
+{
+	const unsigned char **ids = palloc(sizeof(unsigned char *) * r->n);
+
+	for (int i = 0; i < r->n; i++)
+		ids[i] = r->wants[i]->id;
+	r->loaded = ov_refresh_load_many(ids, r->n, &r->nloaded);
+	ov_user_keys_prefetch(r->home.vault_id, ids, r->n);
+}
+
 static void
 claim_work(void *arg)
 {
 	Round	   *r = arg;
 
 	r->may_send = ov_home_or_refuse(&r->home, &r->why_not) && ov_engine_ready(&r->why_not);
+	r->nloaded = 0;
+	if (r->may_send && r->n > 1)
+		read_ahead(r);
 	for (int i = 0; i < r->n; i++)
 	{
 		OvWant	   *w = r->wants[i];
@@ -618,6 +596,7 @@ claim_work(void *arg)
 			(void) ov_run(&postpone, OV_WRITE, &a);
 		}
 	}
+	insert_claims(r);
 }
 
 /* ---- a round ---- */

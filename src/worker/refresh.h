@@ -69,6 +69,42 @@ typedef enum OvVerdict
 	OV_REFUSED
 } OvVerdict;
 
+/* A connection as a claim needs it; strings and records live until the transaction ends */
+typedef struct OvRefreshRow
+{
+	char	   *tenant,
+			   *user_id,
+			   *account,
+			   *status,
+			   *reason,
+			   *metadata,
+			   *last_error;
+	unsigned char connector_id[16];
+	unsigned char hosts_digest[32];
+	TimestampTz since,
+				expires_at,
+				refresh_at,
+				issued_at,
+				forced_at;
+	int64		key_id,
+				generation,
+				epoch;
+	int			attempts;
+	char	  **scopes;
+	int			nscopes;
+	const unsigned char *access,
+			   *refresh;
+	size_t		access_len,
+				refresh_len;
+} OvRefreshRow;
+
+typedef struct OvLoadedRow
+{
+	unsigned char id[16];
+	bool		taken;
+	OvRefreshRow row;
+} OvLoadedRow;
+
 typedef struct OvWant
 {
 	bool		has_ticket;
@@ -82,6 +118,7 @@ typedef struct OvWant
 	OvCaller   *caller;
 	char	   *error;			/* of REJECTED */
 
+	bool		unclaimed;		/* OV_STARTED: its intent is still to be inserted */
 	OvVerdict		verdict;
 	OvRefresh  *job;			/* OV_STARTED, OV_JOINED */
 	OvFailure	failure;		/* OV_REFUSED, OV_ENDED */
@@ -95,6 +132,13 @@ typedef struct OvWant
 extern void ov_refresh_claim(OvWant **wants, int n);
 /* The refresh of this connection that is under way, or NULL */
 extern OvRefresh *ov_refresh_running(const unsigned char id[16]);
+
+/* refresh_load.c: the row; false: there is none */
+extern bool ov_refresh_load(const unsigned char id[16], OvRefreshRow *row);
+/* Those of these connections that have no intent and nothing in the inbox */
+extern OvLoadedRow *ov_refresh_load_many(const unsigned char *const *ids, int n, int *nrows);
+/* One of them, once: what a second want of the same round finds may have changed. */
+extern bool ov_loaded_take(OvLoadedRow *rows, int n, const unsigned char id[16], OvRefreshRow *row);
 
 extern void ov_refresh_read(OvJob *job, const OvHttpResponse *resp);
 extern void ov_refresh_forget(OvRefresh *r);	/* no longer in flight: nobody joins it any more */

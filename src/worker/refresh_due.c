@@ -36,6 +36,10 @@ static OvQuery send_intent = {
 	"UPDATE oauth_vault.intent SET tries = greatest(tries, 1), started_at = $2 WHERE connection_id IN"
 	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = $1 FOR UPDATE SKIP LOCKED)", "uz"
 };
+static OvQuery send_intents = {
+	"UPDATE oauth_vault.intent SET tries = greatest(tries, 1), started_at = $2 WHERE connection_id IN"
+	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED)", "az"
+};
 static OvQuery intent_exists = {
 	"SELECT 1 FROM oauth_vault.intent WHERE connection_id = $1 AND $2 IS NOT NULL", "uz"
 };
@@ -262,12 +266,28 @@ typedef struct Departure
 	int			n;
 } Departure;
 
+/* In one statement; false: not all of them were there, or somebody has locked one. */
+static bool
+depart_together(const Departure *d, TimestampTz now)
+{
+	const char **ids = palloc(sizeof(char *) * d->n);
+	OvArgs		a = {0};
+
+	for (int i = 0; i < d->n; i++)
+		ids[i] = ov_uuid_text(((OvRefresh *) d->jobs[i])->g.connection_id);
+	ov_arg_texts(&a, ids, d->n);
+	ov_arg_time(&a, now);
+	return ov_run(&send_intents, OV_WRITE, &a) == d->n;
+}
+
 static void
 depart_work(void *arg)
 {
 	Departure  *d = arg;
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (depart_together(d, now))
+		return;
 	for (int i = 0; i < d->n; i++)
 	{
 		OvArgs		a = {0};

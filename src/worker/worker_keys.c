@@ -19,7 +19,7 @@
 #include "errors.h"
 #include "worker/references.h"
 
-#define CACHE_SIZE 512
+#define CACHE_SIZE 512			/* more than two batches of refreshes */
 #define ASK_MS 3000
 #define DOWN_MS 500
 
@@ -36,11 +36,15 @@ static Cached cache[CACHE_SIZE];
 static uint64 uses;
 static uint32 generation;		/* of the settings the cache was filled under */
 static TimestampTz down_until;
-static unsigned char ask_buf[8192];
+static unsigned char ask_buf[48 * 1024];
 static unsigned char reply_buf[OV_MESSAGE_MAX];
 
 static OvQuery wrapped_key = {
 	"SELECT wrapped FROM oauth_vault.vault_key WHERE key_id = $1", "l"
+};
+static OvQuery wrapped_keys = {
+	"SELECT k.key_id, c.tenant, c.user_id, k.wrapped FROM oauth_vault.connection c"
+	" JOIN oauth_vault.vault_key k USING (key_id) WHERE c.connection_id = ANY ($1::uuid[])", "a"
 };
 static OvQuery current_key = {
 	"SELECT key_id, wrapped FROM oauth_vault.vault_key WHERE kind = 'user' AND tenant = $1 AND user_id = $2"
@@ -78,14 +82,21 @@ ov_keys_forget(void)
 }
 
 static void
-owner_digest(const char *tenant, const char *user_id, const unsigned char *connector_id, unsigned char out[32])
+owner_digest(const char *tenant, const char *user_id, unsigned char out[32])
 {
-	OvArena    *arena = ov_arena_new();
-	char	   *text = connector_id ? ov_arena_printf(arena, "c %s", ov_hex(arena, connector_id, 16)) :
-		ov_arena_printf(arena, "u %zu:%s %s", strlen(tenant), tenant, user_id);
+	char	   *text = psprintf("u %zu:%s %s", strlen(tenant), tenant, user_id);
 
 	ov_sha256(text, strlen(text), out);
-	ov_arena_free(arena);
+	pfree(text);
+}
+
+static void
+connector_digest(const unsigned char connector_id[16], unsigned char out[32])
+{
+	unsigned char text[18] = "c ";
+
+	memcpy(text + 2, connector_id, 16);
+	ov_sha256(text, sizeof(text), out);
 }
 
 /* The entry of this key, or NULL and in *vacant where it may go. */
@@ -174,12 +185,18 @@ take_key(const OvMsg *reply, OvTag tag, unsigned char out[OV_KEY_LEN])
 }
 
 static void
-begin_question(OvMsg *m, const char *kind, const unsigned char vault_id[16], int64 key_id)
+put_question(OvMsg *m, const char *kind, const unsigned char vault_id[16], int64 key_id)
 {
-	ov_msg_init(m, ask_buf, sizeof(ask_buf));
 	ov_msg_put_str(m, OV_TAG_KIND, kind);
 	ov_msg_put(m, OV_TAG_VAULT_ID, vault_id, 16);
 	ov_msg_put_i64(m, OV_TAG_KEY_ID, key_id);
+}
+
+static void
+begin_question(OvMsg *m, const char *kind, const unsigned char vault_id[16], int64 key_id)
+{
+	ov_msg_init(m, ask_buf, sizeof(ask_buf));
+	put_question(m, kind, vault_id, key_id);
 }
 
 /* The two subkeys out of an answer, which is cleansed. */
@@ -203,7 +220,7 @@ open_user_keys(const unsigned char vault_id[16], const char *tenant, const char 
 	OvMsg		m,
 				reply;
 
-	owner_digest(tenant, user_id, NULL, owner);
+	owner_digest(tenant, user_id, owner);
 	e = look_up(vault_id, key_id, owner, &vacant);
 	if (e != NULL)
 	{
@@ -231,7 +248,7 @@ ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *u
 	const unsigned char *wrapped;
 	size_t		len;
 
-	owner_digest(tenant, user_id, NULL, owner);
+	owner_digest(tenant, user_id, owner);
 	e = look_up(vault_id, key_id, owner, &vacant);
 	if (e != NULL)
 	{
@@ -258,6 +275,96 @@ put_platform(OvArgs *a, const OvMsg *reply)
 	ov_arg(a, Int32GetDatum(version), false);
 	ov_arg_str(a, fingerprint ? fingerprint : "");
 	ov_reference_note(version, fingerprint);
+}
+
+/* ---- those of a batch, in one exchange ---- */
+
+#define MAX_ITEMS 128
+#define ITEM_MAX 1024			/* of a question; tenant and user have up to 255 bytes each */
+
+typedef struct KeyItem
+{
+	int64		key_id;
+	unsigned char owner[32];
+} KeyItem;
+
+static void
+ask_items(const unsigned char vault_id[16], OvMsg *m, const KeyItem *items, int n)
+{
+	OvMsg		reply,
+				one;
+	OvFailure	f;
+	const void *data;
+	size_t		len;
+	size_t		at = 0;
+
+	if (n == 0 || !ask(OV_OP_KEYS_OPEN, m, &reply, &f))
+		return;
+	for (int i = 0; i < n && ov_msg_next(&reply, &at, OV_TAG_ITEM, &data, &len); i++)
+	{
+		OvUserKeys	keys;
+		Cached	   *vacant;
+
+		ov_msg_read(&one, data, len);
+		if (take_key(&one, OV_TAG_ACCESS_KEY, keys.access) && take_key(&one, OV_TAG_REFRESH_KEY, keys.refresh) &&
+			look_up(vault_id, items[i].key_id, items[i].owner, &vacant) == NULL)
+			remember(vacant, vault_id, items[i].key_id, items[i].owner, &keys);
+		OPENSSL_cleanse(&keys, sizeof(keys));
+	}
+	OPENSSL_cleanse(reply_buf, reply.len);
+}
+
+/*
+ * Fetches the keys of these connections' people that are not in the cache yet.
+ * Whatever goes wrong is found out when a key is needed.
+ */
+void
+ov_user_keys_prefetch(const unsigned char vault_id[16], const unsigned char *const *ids, int n)
+{
+	const char **texts = palloc(sizeof(char *) * n);
+	KeyItem		items[MAX_ITEMS];
+	int			nitems = 0;
+	OvArgs		a = {0};
+	OvMsg		m;
+	uint64		rows;
+
+	for (int i = 0; i < n; i++)
+		texts[i] = ov_uuid_text(ids[i]);
+	ov_arg_texts(&a, texts, n);
+	rows = ov_run(&wrapped_keys, OV_READ, &a);
+	ov_msg_init(&m, ask_buf, sizeof(ask_buf));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		unsigned char buf[ITEM_MAX];
+		KeyItem	   *item = &items[nitems];
+		char	   *tenant = ov_text(i, 2);
+		char	   *user_id = ov_text(i, 3);
+		const unsigned char *wrapped;
+		size_t		len;
+		Cached	   *vacant;
+		OvMsg		question;
+
+		item->key_id = ov_int8(i, 1);
+		owner_digest(tenant, user_id, item->owner);
+		if (look_up(vault_id, item->key_id, item->owner, &vacant) != NULL)
+			continue;
+		wrapped = ov_bytea(i, 4, &len);
+		ov_msg_init(&question, buf, sizeof(buf));
+		put_question(&question, OV_KIND_USER, vault_id, item->key_id);
+		ov_msg_put_str(&question, OV_TAG_TENANT, tenant);
+		ov_msg_put_str(&question, OV_TAG_USER, user_id);
+		ov_msg_put(&question, OV_TAG_WRAPPED, wrapped, len);
+		if (question.overflow)
+			continue;
+		ov_msg_put(&m, OV_TAG_ITEM, question.data, question.len);
+		nitems++;
+		if (nitems < MAX_ITEMS && m.cap - m.len > ITEM_MAX + 16)
+			continue;
+		ask_items(vault_id, &m, items, nitems);
+		nitems = 0;
+		ov_msg_init(&m, ask_buf, sizeof(ask_buf));
+	}
+	ask_items(vault_id, &m, items, nitems);
 }
 
 static bool
@@ -399,7 +506,7 @@ ov_connector_key(const unsigned char vault_id[16], const OvConnector *c, unsigne
 	OvUserKeys	keys = {0};
 	bool		ok;
 
-	owner_digest(NULL, NULL, c->id, owner);
+	connector_digest(c->id, owner);
 	e = look_up(vault_id, c->key_id, owner, &vacant);
 	if (e != NULL)
 	{
