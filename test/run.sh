@@ -4,7 +4,7 @@
 # PostgreSQL 17 and 18, alone; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
 # torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
-# doc/reliability.md.
+# doc/reliability.md; bench-refresh, bench-due: see doc/performance.md.
 #
 # blast: whose tokens one stolen thing opens, of BLAST_USERS (1000) people.
 #
@@ -116,6 +116,12 @@ if [ "$what" = fuzz ] && [ -d "$top/test/fuzz/build/corpus" ]; then
 	cp -r "$top/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/"
 fi
 
+# bench-refresh: a directory with pg_net.so, pg_net.control and pg_net--*.sql
+if [ -n "${PG_NET:-}" ]; then
+	mkdir "$work/pg_net"
+	cp "$PG_NET"/pg_net.so "$PG_NET"/pg_net.control "$PG_NET"/pg_net--*.sql "$work/pg_net/"
+fi
+
 as_user=()
 if [ "$(id -u)" = 0 ]; then
 	user=postgres
@@ -126,6 +132,7 @@ fi
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
+	${BENCH_CONNECTIONS:+BENCH_CONNECTIONS="$BENCH_CONNECTIONS"} ${BENCH_ROUNDS:+BENCH_ROUNDS="$BENCH_ROUNDS"} ${BENCH_SIZES:+BENCH_SIZES="$BENCH_SIZES"} \
 	MAIN=1 ${FUZZ_SECONDS:+FUZZ_SECONDS="$FUZZ_SECONDS"} ${BLAST_USERS:+BLAST_USERS="$BLAST_USERS"} \
 	${TORTURE_SECONDS:+TORTURE_SECONDS="$TORTURE_SECONDS"} ${SEED:+SEED="$SEED"} ${CONNECTIONS:+CONNECTIONS="$CONNECTIONS"} \
 	${EXITS:+EXITS="$EXITS"} ${KILLS:+KILLS="$KILLS"} ${POSTMASTERS:+POSTMASTERS="$POSTMASTERS"} \
@@ -134,6 +141,9 @@ status=0
 if [ "$what" = fuzz ]; then
 	mkdir -p "$top/test/fuzz/build"
 	cp -r "$work/tree/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/found" "$top/test/fuzz/build/"
+fi
+if [ "$what" = bench-refresh ] && [ $status = 0 ]; then
+	cp "$work/tree/doc/bench-refresh.svg" "$top/doc/"
 fi
 [ -n "$versions" ] || exit $status
 

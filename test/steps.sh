@@ -133,6 +133,27 @@ tap() {
 	return 1
 }
 
+# bench NAME: test/bench/NAME.pl, which says what it measures
+bench() {
+	local rc=0 log
+	mkdir -p "$WORK/bench" "$WORK/tmp/tap"
+	for log in endpoint client; do
+		gcc -O2 -Wall -Wextra -D_GNU_SOURCE -o "$WORK/bench/$log" "test/bench/$log.c" -lcurl -lssl -lcrypto || return 1
+	done
+	if [ -d "$WORK/pg_net" ]; then
+		cp "$WORK/pg_net/pg_net.so" "$WORK/pg/usr/lib/postgresql/$PGVERSION/lib/"
+		cp "$WORK/pg_net"/pg_net.control "$WORK/pg_net"/pg_net--*.sql "$WORK/pg/usr/share/postgresql/$PGVERSION/extension/"
+	fi
+	PG_REGRESS="$pgxs/../../src/test/regress/pg_regress" PGLIBDIR="$WORK/pg/usr/lib/postgresql/$PGVERSION/lib" \
+		PERL5LIB="$pgxs/../../src/test/perl:$tree/test/lib" \
+		TESTDATADIR="$WORK/tmp/tap" TESTLOGDIR="$WORK/tmp/log" TESTDIR="$WORK/tmp/tap" PG_TEST_TIMEOUT_DEFAULT=60 \
+		perl "test/bench/$1.pl" || rc=1
+	for log in "$WORK"/tmp/{,tap/tmp_check/}log/*; do
+		[ $rc = 0 ] || [ ! -e "$log" ] || tail -v -n 30 "$log"
+	done
+	return $rc
+}
+
 pgprivate=$WORK/pg/usr/lib/postgresql/$PGVERSION/bin
 pgxs=/usr/lib/postgresql/$PGVERSION/lib/pgxs/src/makefiles
 export PATH="$pgprivate:$PATH" OV_TREE="$tree"
@@ -158,6 +179,9 @@ else
 	suite "node modules" node_modules
 	[ ${#failed[@]} = 0 ] || exit 1
 	case $what in
+		bench-*)
+			suite "$what" bench "${what#bench-}"
+			;;
 		demo)
 			bash examples/demo.sh
 			exit
