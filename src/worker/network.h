@@ -53,6 +53,8 @@ extern MemoryContext ov_round;
  */
 typedef void (*OvWork) (void *arg);
 extern int	ov_transact(const char *doing, OvWork work, void *arg);
+/* A table was not there: is the extension? */
+extern bool ov_tables_missed;
 
 /* Arguments of a statement, NULLs included */
 typedef struct OvArgs
