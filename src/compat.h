@@ -71,4 +71,7 @@
 #include "varatt.h"
 #endif
 
+/* 17: transaction_timeout ends a session with its transaction, even in the commit */
+#define OV_HAS_TRANSACTION_TIMEOUT (PG_VERSION_NUM >= 170000)
+
 #endif							/* OV_COMPAT_H */

@@ -7,6 +7,7 @@
  * oauth_vault_owner inside each transaction: the role exists only as long as
  * the extension does, and the name may be restored with another oid.
  */
+#include "compat.h"
 #include "worker/shmem.h"
 #include "worker/worker.h"
 
@@ -124,6 +125,8 @@ ov_worker_connect(Oid database)
 		synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY ? "remote_apply" : "on");
 	pin("session_replication_role", "origin");
 	pin("statement_timeout", "0");
+	if (OV_HAS_TRANSACTION_TIMEOUT)
+		pin("transaction_timeout", "0");
 	pin("idle_in_transaction_session_timeout", "0");
 	pin("lock_timeout", "1000");
 	pin("jit", "off");
