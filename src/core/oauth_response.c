@@ -7,7 +7,8 @@
  * one outcome of the enum, and nothing of the answer is kept.  The provider's
  * rules are asked first, then RFC 6749 section 5.2, then the status.
  *
- * Provider text leaves here only through ov_clean_text().
+ * Provider text leaves here only through ov_clean_text(), and whatever is read
+ * that is not a token from a copy without secrets (oauth_withhold.c).
  */
 #include "core/oauth_response.h"
 
@@ -77,10 +78,9 @@ ov_conclude(OvReader *r, OvOutcome outcome, const char *fmt,...)
 /* ---- reading members ---- */
 
 /* RFC 7493 section 2.3: what we read must not stand twice. */
-const OvJson *
-ov_lookup(OvReader *r, const char *pointer)
+static const OvJson *
+lookup_in(OvReader *r, const OvJson *v, const char *pointer)
 {
-	const OvJson *v = r->root;
 	char		step[256];
 
 	while (v != NULL && *pointer == '/')
@@ -101,11 +101,25 @@ ov_lookup(OvReader *r, const char *pointer)
 	return v;
 }
 
+const OvJson *
+ov_lookup(OvReader *r, const char *pointer)
+{
+	return lookup_in(r, r->root, pointer);
+}
+
 /* A member of the answer; null counts as absent */
 const OvJson *
 ov_response_field(OvReader *r, const char *section, const char *name, const char *otherwise)
 {
 	const OvJson *v = ov_lookup(r, ov_rule_text(ov_json_get(r->rules, section), name, otherwise));
+
+	return v != NULL && v->type != OV_JSON_NULL ? v : NULL;
+}
+
+const OvJson *
+ov_response_token(OvReader *r, const char *name, const char *otherwise)
+{
+	const OvJson *v = lookup_in(r, r->tokens, ov_rule_text(ov_json_get(r->rules, "fields"), name, otherwise));
 
 	return v != NULL && v->type != OV_JSON_NULL ? v : NULL;
 }
@@ -195,6 +209,39 @@ parse_body(OvReader *r, char *why, size_t size)
 	else
 		snprintf(why, size, "the answer is not JSON");
 	return NULL;
+}
+
+/*
+ * Takes the document: r->tokens for the tokens, r->root for everything else.
+ * Which strings are secret is judged before anything of it is quoted.
+ */
+static void
+take_document(OvReader *r, const OvJson *document)
+{
+	static const char *const names[] = {"access_token", "refresh_token", "id_token"};
+	static const char *const usual[] = {"/access_token", "/refresh_token", "/id_token"};
+	const char *path = ov_json_get_string(r->rules, "path");
+	const char *secrets[3 + OV_MAX_SENT + 1];
+	int			n = 0;
+
+	r->root = r->tokens = document;
+	if (document == NULL)
+		return;
+	if (path != NULL && (r->tokens = lookup_in(r, document, path)) == NULL)
+		r->tokens = document;
+	for (int i = 0; i < 3; i++)
+	{
+		const OvJson *v = ov_response_token(r, names[i], usual[i]);
+
+		if (v != NULL && v->type == OV_JSON_STRING && v->len > 0)
+			secrets[n++] = v->str;
+	}
+	for (int i = 0; i < OV_MAX_SENT; i++)
+		if (r->resp->secrets[i] != NULL && r->resp->secrets[i][0] != '\0')
+			secrets[n++] = r->resp->secrets[i];
+	secrets[n] = NULL;
+	r->root = ov_withhold(r->arena, document, false, secrets);
+	r->duplicate = false;		/* noted again by whoever reads the member */
 }
 
 /* ---- Retry-After ---- */
@@ -399,7 +446,8 @@ ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *res
 	begin_reading(&r, arena, p, is_refresh ? p->refresh_response : p->response, resp, now, out);
 	if (no_answer(&r))
 		return;
-	document = r.root = parse_body(&r, why, sizeof(why));
+	take_document(&r, parse_body(&r, why, sizeof(why)));
+	document = r.root;
 	if (r.root != NULL)
 		quote_error(&r);
 	if (resp->status != 200)
@@ -415,7 +463,7 @@ ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *res
 	/* Some providers answer 200 to everything. */
 	if (!succeeded(&r) || ov_response_field(&r, "error", "code", "/error") != NULL)
 	{
-		bool		token = ov_response_field(&r, "fields", "access_token", "/access_token") != NULL;
+		bool		token = ov_response_token(&r, "access_token", "/access_token") != NULL;
 
 		if (token && succeeded(&r))
 			ov_conclude(&r, OV_OUT_MALFORMED, "the answer has both an error and a token");
@@ -449,7 +497,7 @@ ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *re
 	begin_reading(&r, arena, p, p->revocation, resp, (int64_t) time(NULL), out);
 	if (no_answer(&r))
 		return;
-	r.root = parse_body(&r, why, sizeof(why));
+	take_document(&r, parse_body(&r, why, sizeof(why)));
 	good = statuses == NULL && resp->status == 200;
 	for (const OvJson *s = statuses != NULL ? statuses->child : NULL; s != NULL && !good; s = s->next)
 		good = ov_json_int64(s, false, &n) && n == resp->status;

@@ -333,9 +333,9 @@ void
 ov_read_tokens(OvReader *r, bool is_refresh)
 {
 	OvTokens   *out = r->out;
-	const OvJson *access = ov_response_field(r, "fields", "access_token", "/access_token");
-	const OvJson *refresh = ov_response_field(r, "fields", "refresh_token", "/refresh_token");
-	const OvJson *id = ov_response_field(r, "fields", "id_token", "/id_token");
+	const OvJson *access = ov_response_token(r, "access_token", "/access_token");
+	const OvJson *refresh = ov_response_token(r, "refresh_token", "/refresh_token");
+	const OvJson *id = ov_response_token(r, "id_token", "/id_token");
 
 	if (access == NULL || !token_ok(access, 0x21))
 		ov_conclude(r, OV_OUT_MALFORMED, "the answer has no usable access token");

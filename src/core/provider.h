@@ -103,6 +103,8 @@ typedef struct OvHttpResponse
 	const char *date;			/* raw header or NULL */
 	const char *body;
 	size_t		body_len;
+#define OV_MAX_SENT 6
+	const char *secrets[OV_MAX_SENT];	/* sent in the request, NULL where none: never quoted from the answer */
 } OvHttpResponse;
 
 typedef struct OvTokens

@@ -335,6 +335,10 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 	if (!ov_user_keys_current(x->vault_id, x->g.tenant, x->g.user_id, &x->g.key_id, x->keys, f) || !ov_engine_ready(f))
 		return false;
 	x->job.key_id = x->g.key_id;
+	ov_job_sends(&x->job, code);
+	ov_job_sends(&x->job, verifier);
+	ov_job_sends(&x->job, x->client.client_secret);
+	ov_job_sends(&x->job, previous.client_secret);
 	if (ov_code_request(arena, x->provider, &x->client, code, flow->redirect_uri, verifier, &x->req, &err) != OV_OK ||
 		ov_arena_failed(arena))
 		return ov_refuse(f, err.code == OV_E_SYNTAX ? "OV030" : "OV022", "the code could not be exchanged",

@@ -201,6 +201,7 @@ typedef struct OvJob
 	/* Called outside libcurl, in the middle of the engine's round: reads the
 	 * answer into the arena; must neither raise an error nor palloc. */
 	void		(*read) (struct OvJob *job, const OvHttpResponse *resp);
+	const char *secrets[OV_MAX_SENT];	/* what is sent: never quoted from the answer */
 	dlist_node	all;
 	struct OvJob *next;			/* among the arrived or the stuck */
 	struct OvHost *host;		/* being asked, or waited for (host_queue.c) */
@@ -215,6 +216,8 @@ typedef struct OvJob
 extern void *ov_job_new(OvJobKind kind, Size size,
 						void (*read) (OvJob *job, const OvHttpResponse *resp));
 extern void ov_job_free(OvJob *job);	/* cleanses */
+/* Notes a secret that the request carries; NULL: nothing.  In the job's arena. */
+extern void ov_job_sends(OvJob *job, const char *secret);
 /* Sends, now or when the host has room (host_queue.c); whatever happens then
  * arrives as an answer. */
 extern void ov_job_send(OvJob *job, const OvHttpRequest *req);

@@ -236,6 +236,20 @@ ov_job_free(OvJob *job)
 	}
 }
 
+void
+ov_job_sends(OvJob *job, const char *secret)
+{
+	int			i = 0;
+
+	if (secret == NULL)
+		return;
+	while (i < OV_MAX_SENT && job->secrets[i] != NULL && strcmp(job->secrets[i], secret) != 0)
+		i++;
+	if (i == OV_MAX_SENT)
+		elog(ERROR, "a request carries more secrets than there is room to note");
+	job->secrets[i] = secret;
+}
+
 int
 ov_jobs_room(bool background)
 {
@@ -279,13 +293,15 @@ static void
 request_done(void *arg, const OvHttpResponse *resp)
 {
 	OvJob	   *job = arg;
+	OvHttpResponse answer = *resp;
 
 	OV_POINT("answer arrived");
+	memcpy(answer.secrets, job->secrets, sizeof(answer.secrets));
 	ov_figure_add(OV_FIG_REQUESTS, 1);
 	if (resp->transport_error != NULL || resp->status == 0)
 		ov_figure_add(OV_FIG_UNANSWERED, 1);
 	ov_host_answered(job, resp);
-	job->read(job, resp);
+	job->read(job, &answer);
 	job_arrived(job);
 	OV_POINT("answer read");
 }

@@ -281,6 +281,10 @@ build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, 
 			return false;
 		job->has_previous = true;
 	}
+	ov_job_sends(&job->job, job->refresh_token);
+	ov_job_sends(&job->job, job->access_token);
+	ov_job_sends(&job->job, client.client_secret);
+	ov_job_sends(&job->job, job->previous.client_secret);
 	code = ov_refresh_request(arena, job->provider, &client, job->refresh_token, job->access_token, &job->req, &err);
 	if (code == OV_OK && !ov_arena_failed(arena))
 		return true;

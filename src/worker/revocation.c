@@ -252,6 +252,9 @@ add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *cl
 		return false;
 	if (token == NULL)
 		return true;
+	ov_job_sends(&r->job, token);
+	ov_job_sends(&r->job, client->client_secret);
+	ov_job_sends(&r->job, previous->client_secret);
 	code = ov_revoke_request(arena, r->provider, client, hint, token, &r->req[r->nreq], &err);
 	if (code == OV_E_NOTFOUND)
 		return true;

@@ -567,10 +567,94 @@ revocations(void)
 	is_str(revoked(bodies, 500, JSON, "{'ok':true}"), "transient", "a status that says otherwise");
 }
 
+/* Does any text that leaves the reader hold this? */
+static bool
+quoted(const char *secret)
+{
+	const char *texts[] = {out.error, out.error_description, out.captured, out.subject, out.reason, out.token_type};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (texts[i] != NULL && strstr(texts[i], secret) != NULL)
+			return true;
+	for (int i = 0; out.scopes != NULL && i < out.nscopes; i++)
+		if (strstr(out.scopes[i], secret) != NULL)
+			return true;
+	return false;
+}
+
+/* Whoever writes rules may not point them at a secret (oauth_withhold.c). */
+static void
+withheld(void)
+{
+#define ACCESS "access-0123456789"
+#define REFRESH "refresh-0123456789"
+	static const char *const rules[] = {
+		"'response':{'success':{'pointer':'/x','equals':true},'error':{'code':'/refresh_token','description':'/access_token'}}",
+		"'response':{'success':{'pointer':'/x','equals':true},'errors':[{'pointer':'/access_token','outcome':'dead'}]}",
+		"'response':{'success':{'pointer':'/refresh_token','equals':'" REFRESH "'}}",
+		"'response':{'errors':[{'status':[200],'pointer':'/refresh_token','pattern':'refresh.*','outcome':'dead'}],"
+		"'success':{'pointer':'/x','equals':true}}",
+		"'response':{'capture':{'a':'/refresh_token','b':'/copy','c':'/nested/refreshToken/0','d':'/link'}}",
+		"'response':{'fields':{'scope':'/refresh_token'}}",
+		"'response':{'scope':{'secondary':{'/refresh_token':'x:'}}}",
+		"'response':{'fields':{'access_token':'/id','refresh_token':'/id'},'capture':{'a':'/access_token','b':'/refresh_token'}}",
+		"'response':{'fields':{'access_token':'/id'},'capture':{'c':'/nested/refreshToken/0','d':'/client_secret_value'}}",
+		"'subject':'{/refresh_token}'",
+		"'subject':'{/copy}'",
+	};
+	static const char body[] = "{'access_token':'" ACCESS "','refresh_token':'" REFRESH "','token_type':'Bearer','id':'short-id',"
+		"'copy':'" REFRESH "','link':'https://as.example/?t=" ACCESS "&x=1','nested':{'refreshToken':['" REFRESH "']},"
+		"'client_secret_value':'" ACCESS "'}";
+	const OvProvider *p;
+	const char *text;
+	OvHttpResponse resp = {.status = 400, .sent = true, .content_type = JSON, .secrets = {"c0de-that-was-sent", "verifier-that-was-sent"}};
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+	{
+		if (try_load(ov_arena_printf(arena, "{" MINIMAL ",%s}", rules[i]), NULL, NULL, &p) != OV_OK)
+		{
+			ok(true, "refused when loaded: %s", err.message);
+			continue;
+		}
+		(void) answer(p, 200, JSON, body);
+		ok(!quoted(ACCESS) && !quoted(REFRESH), "rules %zu read no token as something else", i);
+		ok(out.access_token == NULL || strcmp(out.access_token, ACCESS) == 0 || strcmp(out.access_token, "short-id") == 0,
+		   "and the token itself as before");
+	}
+	p = load("{" MINIMAL ",'response':{'refresh_expiry':[{'kind':'seconds','field':'/x_refresh_token_expires_in'},"
+			 "{'kind':'iso8601','field':'/refresh_token_expires_at'}]}}", NULL, NULL);
+	is_str(answer(p, 200, JSON, "{" GOOD ",'refresh_token':'" REFRESH "','x_refresh_token_expires_in':'8726400'}"), "ok", "a lifetime");
+	is_int(out.refresh_expires_at, NOW + 8726400, "of a token is none");
+	is_str(answer(p, 200, JSON, "{" GOOD ",'refresh_token':'" REFRESH "','refresh_token_expires_at':'2027-01-16T08:00:00+00:00'}"), "ok", "a time");
+	ok(out.refresh_expires_at > 0, "neither");
+
+	/* What was sent does not come back in words. */
+	p = load("{" MINIMAL "}", NULL, NULL);
+	text = double_quotes("{'error':'invalid_grant','error_description':'code c0de-that-was-sent has expired'}");
+	resp.body = text;
+	resp.body_len = strlen(text);
+	ov_token_response(arena, p, &resp, false, NOW, &out);
+	is_str(name_of(out.outcome), "dead", "an error that quotes the code");
+	ok(!quoted("c0de-that-was-sent"), "is passed on without it");
+	text = double_quotes("{'error':'verifier-that-was-sent'}");
+	resp.body = text;
+	resp.body_len = strlen(text);
+	ov_token_response(arena, p, &resp, false, NOW, &out);
+	ok(!quoted("verifier-that-was-sent"), "nor as the error's code");
+	ov_revoke_response(arena, p, &resp, &out);
+	ok(!quoted("verifier-that-was-sent"), "nor at the revocation endpoint");
+	text = double_quotes("{'error':'invalid_grant','error_description':'the token is expired'}");
+	resp.body = text;
+	resp.body_len = strlen(text);
+	ov_token_response(arena, p, &resp, false, NOW, &out);
+	is_str(out.error_description, "the token is expired", "other words are");
+}
+
 int
 main(void)
 {
 	arena = ov_arena_new();
+	withheld();
 	success();
 	malformed();
 	error_text();
