@@ -27,7 +27,7 @@ superuser(qq{
 ov_connect($node, $_, 'demo') foreach qw(ada mallory);
 my $token = ov_sql($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');");
 my @secrets = @{ ov_control($idp, 'GET', '/secrets') };
-sub leaks { my ($text) = @_; return scalar grep { length $_ && index($text, $_) >= 0 } @secrets, $token; }
+sub leaks { my ($text) = @_; return scalar grep { length $_ && index($text, $_) >= 0 } map { ov_forms($_) } @secrets, $token; }
 my $vault = $node->{ov_vault};
 my $data = $node->data_dir;
 my $jwt = ov_assertion($node, 'ada', '--ttl', '3000');

@@ -90,20 +90,13 @@ sub mark
 	$secret{$value} = $own{$value} = $what;
 	return $value;
 }
-sub forms
-{
-	my ($value) = @_;
-	my $b64 = encode_base64($value, '');
-	$b64 =~ s/.{0,2}=*$//;		# the end depends on what follows
-	return ($value, $b64, $b64 =~ tr{+/}{-_}r, unpack('H*', $value), uc unpack('H*', $value));
-}
 # Which of the secrets are in the files?
 my ($patterns, %form) = (PostgreSQL::Test::Utils::tempdir() . '/patterns');
 sub prepare_search
 {
 	foreach my $value (keys %secret)
 	{
-		$form{$_} = $value foreach forms($value);
+		$form{$_} = $value foreach ov_forms($value);
 	}
 	open my $fh, '>', $patterns or die $!;
 	print $fh map { "$_\n" } keys %form;
@@ -198,6 +191,26 @@ answer('app spill', 'SELECT 1 FROM oauth_vault.oauth_connections LIMIT 1');
 # What a caller's own statement does with a token is its own business.
 answer('app sorts', q{WITH t AS MATERIALIZED (SELECT oauth_vault.oauth_fresh_token('demo', assertion => $1) AS token)
 	SELECT count(*) FROM (SELECT token || g FROM t, generate_series(1, 20000) g ORDER BY 1 OFFSET 0) s}, $jwt);
+
+# ---- the whole life of a grant: completed, refreshed, rekeyed, revoked ----
+
+$jwt{carol} = assertion('carol');
+my %got = ov_consent(answer('app carol', 'SELECT authorization_url FROM oauth_vault.oauth_begin($1, assertion => $2)', 'demo', $jwt{carol}),
+	'carol') =~ /[?&](\w+)=([^&]+)/g;
+$got{iss} =~ s/%([0-9A-Fa-f]{2})/chr hex $1/ge;
+$secret{ $got{$_} } = $own{ $got{$_} } = $_ foreach qw(code state);
+is(answer('app carol', "SELECT status FROM oauth_vault.oauth_complete('$got{state}', '$got{code}', '$got{iss}', assertion => '$jwt{carol}')"),
+	'active', 'a flow is completed');
+is(answer('postgres', q{SELECT oauth_vault.oauth_refresh(connection_id) FROM oauth_vault.connection WHERE user_id = 'carol'}),
+	'refreshed', 'its grant refreshed');
+$token = answer('app carol', q{SELECT oauth_vault.oauth_fresh_token('demo', assertion => $1)}, $jwt{carol});
+$secret{$token} = $own{$token} = 'access token';
+answer('postgres', q{SELECT state FROM oauth_vault.oauth_rotate_keys('rekey')});
+ok(ov_wait_for('rekey', sub { $node->safe_psql('postgres', q{SELECT state FROM oauth_vault.oauth_key_rotation ORDER BY rotation_id DESC LIMIT 1}) eq 'done' }),
+	'all records sealed with new keys');
+is(answer('app carol', q{SELECT oauth_vault.oauth_fresh_token('demo', assertion => $1)}, $jwt{carol}), $token, 'which open');
+my $revoke = "SELECT local_state || ' ' || provider_state FROM oauth_vault.oauth_revoke('demo', assertion => '$jwt{carol}')";
+ok(ov_wait_for('revocation', sub { answer('app carol', $revoke) eq 'revoked confirmed' }), 'and the grant revoked, as the provider confirms');
 
 # ---- failure: every function that takes a secret, in every way of writing a call ----
 

@@ -8,13 +8,14 @@ use Exporter 'import';
 use HTTP::Tiny;
 use IPC::Run ();
 use JSON::PP;
+use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_assertion ov_consent ov_connect
-  ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as $ca_dir);
+  ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
 my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
 our $ca_dir;
@@ -154,6 +155,15 @@ sub ov_connect
 	my $callback = ov_consent($url, $opt{login} // $user);
 	$callback =~ s/'/''/g;
 	return ov_sql($node, $user, "SELECT connection_id FROM oauth_vault.oauth_callback('$callback');");
+}
+
+# How a secret may appear in a text: as it is, in base64 and base64url, in hex.
+sub ov_forms
+{
+	my ($value) = @_;
+	my $b64 = encode_base64($value, '');
+	$b64 =~ s/.{0,2}=*$//;		# the end depends on what follows
+	return ($value, $b64, $b64 =~ tr{+/}{-_}r, unpack('H*', $value), uc unpack('H*', $value));
 }
 
 # Wait for an event: poll until $sub is true.
