@@ -251,8 +251,11 @@ is_network_worker(const OvTicket *t)
 
 /* ---- the operations ---- */
 
-/* Records the use of a single-use assertion; false: used before. */
-static bool
+/*
+ * Records the use of a single-use assertion; with release, looks whether this
+ * backend has used it.  NULL, or why not.
+ */
+static const char *
 use_once(const OvIdentity *id, int pid, bool release)
 {
 	int64		now = time(NULL);
@@ -265,7 +268,7 @@ use_once(const OvIdentity *id, int pid, bool release)
 	ov_sha256(text, strlen(text), digest);
 	ov_arena_free(arena);
 	if (id->jti == NULL)
-		return false;
+		return "an assertion that may be used once needs a jti";
 	for (int i = 0; i < MAX_SINGLE_USE; i++)
 	{
 		if (used[i].expires_at < now)
@@ -273,16 +276,20 @@ use_once(const OvIdentity *id, int pid, bool release)
 		else if (memcmp(used[i].digest, digest, 32) == 0)
 		{
 			if (release && used[i].pid == pid)
-				return true;
+				return NULL;
 			fresh = false;
 		}
 	}
-	if (!fresh || release || vacant < 0)
-		return false;
+	if (!fresh)
+		return "the assertion may be used once and was used before";
+	if (release)
+		return "the assertion may be used once and its use is not remembered";
+	if (vacant < 0)
+		return "too many assertions that may be used once are remembered until they expire";
 	memcpy(used[vacant].digest, digest, 32);
 	used[vacant].expires_at = id->expires_at + 300;
 	used[vacant].pid = pid;
-	return true;
+	return NULL;
 }
 
 /* Verifies the assertion of a request; answers the error itself. */
@@ -294,6 +301,7 @@ verify(const OvTicket *t, OvArena *arena, const OvMsg *m, bool release, OvIdenti
 	OvError		err = {0};
 	OvCode		code;
 	OvStr		detail;
+	const char *not_once = NULL;
 
 	if (!ov_msg_get(m, OV_TAG_ASSERTION, &jwt, &len))
 	{
@@ -301,10 +309,12 @@ verify(const OvTicket *t, OvArena *arena, const OvMsg *m, bool release, OvIdenti
 		return false;
 	}
 	code = ov_vaultfile_verify(arena, vault, jwt, len, time(NULL), id, &err);
-	if (code == OV_OK && id->single_use && !use_once(id, t->requester_pid, release))
+	if (code == OV_OK && id->single_use)
+		not_once = use_once(id, t->requester_pid, release);
+	if (not_once)
 	{
 		code = OV_E_DENIED;
-		snprintf(err.message, sizeof(err.message), "the assertion may be used once and was used before");
+		snprintf(err.message, sizeof(err.message), "%s", not_once);
 	}
 	if (code == OV_OK)
 		return true;
@@ -314,6 +324,7 @@ verify(const OvTicket *t, OvArena *arena, const OvMsg *m, bool release, OvIdenti
 	ov_str_puts(&detail, "}");
 	refuse(t, "OV002", "the assertion is not valid", detail.data,
 		   code == OV_E_EXPIRED ? "Mint a new assertion: this one has expired or is not valid yet." :
+		   not_once ? "Mint a new assertion for each use, short-lived: a use is remembered until its assertion expires." :
 		   "Check issuer, audience, key and claims against the vault file.");
 	return false;
 }
