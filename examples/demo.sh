@@ -4,14 +4,9 @@
 # Run through `make demo`, which installs and builds what this needs.
 set -euo pipefail
 
-: "${WORK:?run through make demo}" "${OV_TREE:?}"
-data=$WORK/demo vault=$WORK/demo.vault.json
-export PGHOST=$WORK/tmp PGPORT=5498 PGDATABASE=postgres PGUSER=postgres
-
-# A port that nobody listens on, nor on the next one (the server's control port)
-taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-idp_port=9443
-while taken "$idp_port" || taken $((idp_port + 1)); do idp_port=$((idp_port + 2)); done
+data=$WORK/demo vault=$WORK/demo.vault.json ca=$WORK/ca
+export PGPORT=5498
+. "${OV_TREE:?run through make demo}/examples/server.sh"
 
 bold() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 shorten() { sed -E 's/([A-Za-z0-9_~.][A-Za-z0-9_~.-]{11})[A-Za-z0-9_~.-]{28,}/\1.../g; s/^/    /'; }
@@ -23,36 +18,8 @@ sql() {
 value() { psql -XAtq -v ON_ERROR_STOP=1 -c "$1"; }
 assertion() { oauth-vault-keyring sign --file "$vault" --user ada --actor demo-agent; }
 
-idp_pid=
-finish() {
-	[ -z "$idp_pid" ] || kill "$idp_pid" 2>/dev/null || true
-	[ ! -e "$data/postmaster.pid" ] || pg_ctl -D "$data" -m immediate -w stop >/dev/null || true
-}
-trap finish EXIT
-
 bold "1. A vault file (outside the data directory), a cluster, a real authorization server over TLS"
-"$OV_TREE/test/idp/make-ca.sh" "$WORK/ca" >/dev/null 2>&1
-oauth-vault-keyring init --file "$vault" --vault demo --allow-host "localhost:$idp_port" --allow-network 127.0.0.0/8
-initdb -D "$data" -A trust -U postgres --no-sync >/dev/null
-cat >>"$data/postgresql.conf" <<CONF
-shared_preload_libraries = 'oauth_vault'
-oauth_vault.vault_file = '$vault'
-oauth_vault.ca_file = '$WORK/ca/ca.pem'
-oauth_vault.refresh_lead = 4
-max_worker_processes = 16
-listen_addresses = ''
-unix_socket_directories = '$WORK/tmp'
-port = $PGPORT
-CONF
-pg_ctl -D "$data" -l "$WORK/demo.log" -w start >/dev/null
-ACCESS_TOKEN_TTL=8 PORT=$idp_port CONTROL_PORT=$((idp_port + 1)) CA_DIR=$WORK/ca \
-	node "$OV_TREE/test/idp/idp.mjs" >"$WORK/idp.log" 2>&1 </dev/null &
-idp_pid=$!
-for _ in $(seq 100); do
-	grep -q ^ready "$WORK/idp.log" && break
-	sleep 0.1
-done
-grep ^ready "$WORK/idp.log" || { cat "$WORK/idp.log"; exit 1; }
+start_servers demo 8 "oauth_vault.refresh_lead = 4"
 
 bold "2. The administrator installs the extension and registers a connector"
 sql "CREATE EXTENSION oauth_vault"
@@ -65,7 +32,7 @@ bold "3. Ada connects her account: begin, consent in the browser, callback"
 export PGUSER=app
 url=$(value "SELECT authorization_url FROM oauth_vault.oauth_begin('demo', assertion => '$(assertion)')")
 printf '\n    SELECT authorization_url FROM oauth_vault.oauth_begin('\''demo'\'', assertion => <assertion>)\n    %.90s...\n' "$url"
-callback=$(CA=$WORK/ca/ca.pem node "$OV_TREE/test/drivers/consent.mjs" "$url" --user ada)
+callback=$(CA=$ca/ca.pem node "$OV_TREE/test/drivers/consent.mjs" "$url" --user ada)
 printf '    Ada consents; the browser returns to %.60s...\n' "$callback"
 sql "SELECT connection_id, connector, provider_subject, status, scopes, expires_at
        FROM oauth_vault.oauth_callback('$callback', assertion => '$(assertion)')"
@@ -74,7 +41,7 @@ bold "4. The backend asks for a live token, and uses it"
 use() {
 	token=$(value "SELECT oauth_vault.oauth_fresh_token('demo', purpose => 'demo', assertion => '$(assertion)')")
 	printf '\n    SELECT oauth_vault.oauth_fresh_token('\''demo'\'', assertion => <assertion>)\n    %.12s...\n' "$token"
-	printf '    GET userinfo with it: %s\n' "$(node "$OV_TREE/test/drivers/userinfo.mjs" "https://localhost:$idp_port/me" "$token" "$WORK/ca/ca.pem")"
+	printf '    GET userinfo with it: %s\n' "$(node "$OV_TREE/test/drivers/userinfo.mjs" "https://localhost:$idp_port/me" "$token" "$ca/ca.pem")"
 }
 use
 first=$token
@@ -96,7 +63,7 @@ use
 bold "6. Ada revokes: gone here at once, and at the provider"
 sql "SELECT * FROM oauth_vault.oauth_revoke('demo', assertion => '$(assertion)')"
 for _ in $(seq 100); do
-	status=$(node "$OV_TREE/test/drivers/userinfo.mjs" "https://localhost:$idp_port/me" "$token" "$WORK/ca/ca.pem")
+	status=$(node "$OV_TREE/test/drivers/userinfo.mjs" "https://localhost:$idp_port/me" "$token" "$ca/ca.pem")
 	[ "${status%% *}" = 401 ] && break
 	sleep 0.1
 done

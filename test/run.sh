@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: set up what is
+# run.sh demo|try|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: set up what is
 # missing, then run as an ordinary user.  versions: what check does with
-# PostgreSQL 17 and 18, alone; compile: only builds, against every major;
+# PostgreSQL 17 and 18, alone; try: what the README's first connection needs, until
+# Enter, Ctrl-C or the end of standard input; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
 # torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
 # doc/reliability.md; bench-refresh, bench-due: see doc/performance.md.
@@ -16,7 +17,7 @@
 # everything is removed at the end.  KEEP=1 keeps the directory.
 set -euo pipefail
 
-what=${1:?usage: run.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture}
+what=${1:?usage: run.sh demo|try|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture}
 top=$(cd "$(dirname "$0")/.." && pwd)
 pgversion=${PGVERSION:-15}
 case $what in
@@ -50,6 +51,7 @@ if [ "$what" = check ]; then
 	need python3-psycopg /usr/lib/python3/dist-packages/psycopg
 	need pgbouncer /usr/sbin/pgbouncer
 	need python3-jwt /usr/lib/python3/dist-packages/jwt
+	need python3-cryptography /usr/lib/python3/dist-packages/cryptography
 	need chromium /usr/bin/chromium
 	need gdb /usr/bin/gcore
 	need golang-go /usr/bin/go
@@ -72,8 +74,18 @@ if [ -n "$versions" ] && [ "$(id -u)" = 0 ]; then
 	need mmdebstrap /usr/bin/mmdebstrap
 	need iproute2 /usr/bin/ip
 fi
+
+# What Debian 12 has and others may not
+in_apt() { [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
+debian12() {
+	[[ " ${missing[*]} " != *" postgresql-$pgversion "* ]] || in_apt "postgresql-$pgversion" || {
+		echo "apt has no postgresql-$pgversion here: this needs Debian 12 (bookworm), whose packages PostgreSQL 15 and clang-14 are" >&2
+		exit 1
+	}
+}
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ]; then
+		debian12
 		echo "these Debian packages are missing; install them or run as root: ${missing[*]}" >&2
 		exit 1
 	fi
@@ -87,6 +99,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 		trap 'rm -f $policy' EXIT
 	fi
 	apt-get -o DPkg::Lock::Timeout=900 update -qq
+	debian12
 	apt-get -o DPkg::Lock::Timeout=900 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 	if [ -e $policy ] && grep -q 'exit 101' $policy; then rm -f $policy; fi
 	trap - EXIT
@@ -129,6 +142,8 @@ if [ "$(id -u)" = 0 ]; then
 	as_user=(runuser -u "$user" --)
 fi
 
+# Only one of them listens to the person who started it.
+[ "$what" = try ] || exec </dev/null
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
@@ -137,7 +152,7 @@ status=0
 	${TORTURE_SECONDS:+TORTURE_SECONDS="$TORTURE_SECONDS"} ${SEED:+SEED="$SEED"} ${CONNECTIONS:+CONNECTIONS="$CONNECTIONS"} \
 	${EXITS:+EXITS="$EXITS"} ${KILLS:+KILLS="$KILLS"} ${POSTMASTERS:+POSTMASTERS="$POSTMASTERS"} \
 	${NODE_EXTRA_CA_CERTS:+NODE_EXTRA_CA_CERTS="$NODE_EXTRA_CA_CERTS"} ${TESTS:+TESTS="$TESTS"} ${SUITES:+SUITES="$SUITES"} \
-	bash "$work/tree/test/steps.sh" "$what" </dev/null || status=1
+	bash "$work/tree/test/steps.sh" "$what" || status=1
 if [ "$what" = fuzz ]; then
 	mkdir -p "$top/test/fuzz/build"
 	cp -r "$work/tree/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/found" "$top/test/fuzz/build/"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# steps.sh demo|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: the run
+# steps.sh demo|try|check|unit|versions|compile|lint|valgrind|fuzz|blast|torture: the run
 # itself, as an ordinary user in $WORK/tree.
 set -euo pipefail
 
@@ -73,7 +73,7 @@ lint() {
 	perl test/lint.pl --self-test . && perl test/lint.pl .
 }
 
-# pg_regress against a throwaway cluster with identity source "role"
+# make installcheck against a throwaway cluster with identity source "role"
 regress() {
 	local data=$WORK/regress rc=0
 	"$pgprivate/initdb" -D "$data" -A trust -U postgres --no-sync >/dev/null
@@ -88,10 +88,9 @@ regress() {
 		fsync = off
 	CONF
 	"$pgprivate/pg_ctl" -D "$data" -l "$WORK/regress.log" -w start >/dev/null
-	PGHOST=$WORK/tmp PGPORT=5499 PGUSER=postgres "$pgxs/../../src/test/regress/pg_regress" \
-		--bindir="$pgprivate" --inputdir="$tree" --outputdir="$WORK/tmp" \
-		--dbname=regress_oauth_vault $(cd sql && ls *.sql | sed 's/\.sql$//') || rc=1
-	[ $rc = 0 ] || { cat "$WORK/tmp/regression.diffs" || true; tail -n 50 "$WORK/regress.log"; }
+	PGHOST=$WORK/tmp PGPORT=5499 PGUSER=postgres \
+		make -s -f Makefile installcheck PG_CONFIG="$pgbin/pg_config" with_llvm=no || rc=1
+	[ $rc = 0 ] || { cat regression.diffs || true; tail -n 50 "$WORK/regress.log"; }
 	"$pgprivate/pg_ctl" -D "$data" -m immediate -w stop >/dev/null
 	return $rc
 }
@@ -182,9 +181,8 @@ else
 		bench-*)
 			suite "$what" bench "${what#bench-}"
 			;;
-		demo)
-			bash examples/demo.sh
-			exit
+		demo | try)
+			exec bash "examples/$what.sh"
 			;;
 		blast)
 			export BLAST_USERS=${BLAST_USERS:-1000}
