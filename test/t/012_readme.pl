@@ -1,61 +1,72 @@
-# README's "First connection in two minutes", followed literally and timed.
+# README's "First connection in two minutes", followed literally and timed: with
+# `make try` in one terminal and psql in another.  Then the minting snippets.
 use strict;
 use warnings;
 use IPC::Run ();
-use OauthVault::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
-my $readme = slurp_file("$ENV{OV_TREE}/README.md");
-my ($section) = $readme =~ /^## First connection in two minutes\n(.*?)^(?:The issuer's host)/ms;
-my @blocks = $section =~ /```(\w+\n.*?)```/gs;
+my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
+my $readme = slurp_file("$tree/README.md");
+my ($section) = $readme =~ /^## First connection in two minutes\n(.*?)^Your own Google/ms;
+my @blocks = $section =~ /^```\w+\n(.*?)^```/gms;
 is(scalar(@blocks), 3, 'the section has three blocks');
 
-my $idp = ov_idp(ACCESS_TOKEN_TTL => 600);
+# The first terminal
 my $start = time;
-my $node = ov_cluster('readme', hosts => ["localhost:$idp->{port}"]);
-my $fit = sub {
-	my ($text) = @_;
-	$text =~ s/^\w+\n//;
-	$text =~ s/localhost:9443/localhost:$idp->{port}/g;
-	$text =~ s{/etc/oauth_vault/vault\.json}{$node->{ov_vault}}g;
-	return $text;
-};
-$node->safe_psql('postgres', $fit->($blocks[0]));
-my ($jwt) = PostgreSQL::Test::Utils::run_command([ 'sh', '-c', $fit->($blocks[1]) ]);
-like($jwt, qr/^[\w-]+\.[\w-]+\.[\w-]+$/, 'the tool prints an assertion');
-my @sql = grep { /\S/ } split /;\s*\n/, $fit->($blocks[2]) =~ s/^--[^\n]*\n//gmr;
-is(scalar(@sql), 3, 'three statements');
-my $run = sub {
-	my ($sql, %vars) = @_;
-	my ($rc, $out, $err) = $node->psql('postgres', "$sql;",
-		extra_params => [ '-U', 'app', map { ('-v', "$_=$vars{$_}") } keys %vars ]);
-	is($rc, 0, 'runs: ' . substr($sql, 0, 60) =~ s/\n/ /gr) or diag($err);
+my ($said, $log) = ('', '');
+my $try = IPC::Run::start([ 'bash', "$tree/examples/try.sh" ], '<pipe', my $enter = Symbol::gensym(),
+	'>', \$said, '2>', \$log, IPC::Run::timeout(100));
+until ($said =~ /Enter or Ctrl-C/)
+{
+	$try->pump_nb;
+	die "try.sh ended early: $said\n$log" unless $try->pumpable;
+	usleep(20_000);
+}
+my ($line) = $said =~ /^\s+(\. \S+)$/m;
+ok($line, 'make try prints the line to paste');
+
+# The second; the block goes to the command's standard input
+my $dir = PostgreSQL::Test::Utils::tempdir();
+sub terminal
+{
+	my ($command, $input) = @_;
+	my ($out, $err) = ('', '');
+	IPC::Run::run([ 'bash', '-c', "cd '$tree' && $line && $command" ], '<', \$input, '>', \$out, '2>', \$err,
+		IPC::Run::timeout(100));
+	is($?, 0, "runs: $command") or diag($err);
 	return $out;
-};
-my $url = $run->($sql[0], jwt => $jwt);
-my $callback = ov_consent($url, 'ada');
-like($run->($sql[1], jwt => $jwt, callback_url => $callback), qr/\|active\|/, 'the connection is live');
-cmp_ok(length($run->($sql[2], jwt => $jwt)), '>', 20, 'a token');
+}
+my $psql = 'psql -X -v ON_ERROR_STOP=1';
+terminal($psql, $blocks[0]);
+like(terminal('bash -e', $blocks[1]), qr/^[\w-]+\.[\w-]+\.[\w-]+$/, 'the tool prints an assertion');
+my $out = terminal("$psql -U app", $blocks[2]);
+like($out, qr{^https://localhost:\d+/auth\?}m, 'a consent URL');
+like($out, qr/\| active +\|/, 'the connection is live');
+my ($token) = $out =~ /oauth_fresh_token.*\n-+\n +(\S+)\n/;
+cmp_ok(length($token // ''), '>', 20, 'a token');
 cmp_ok(time - $start, '<', 120, 'in under two minutes');
 
 # The minting snippets, run as they stand.
-my ($node_snippet) = $readme =~ /```js\n(.*?)```/s;
-my $file = PostgreSQL::Test::Utils::tempdir() . '/mint.mjs';
-append_to_file($file, $node_snippet =~ s{/etc/oauth_vault/vault\.json}{$node->{ov_vault}}gr);
-my ($minted) = PostgreSQL::Test::Utils::run_command([ 'node', $file ]);
-is($node->safe_psql('postgres', "SELECT user_id || ' ' || (actor->>'sub') FROM oauth_vault.oauth_whoami(assertion => '$minted')",
-	extra_params => [ '-U', 'app' ]), 'ada my-agent', 'the Node snippet mints a valid assertion');
-SKIP:
+my ($vault) = terminal('printf %s "$VAULT"') =~ /(.+)/;
+foreach my $snippet ([ 'js', 'mjs', 'node' ], [ 'python', 'py', '/usr/bin/python3' ],
+	[ 'go', 'go', "GO111MODULE=off GOCACHE='$dir/go' go run" ])
 {
-	skip 'python3-jwt is not installed', 1 unless -e '/usr/lib/python3/dist-packages/jwt';
-	my ($python) = $readme =~ /```python\n(.*?)```/s;
-	my $py = PostgreSQL::Test::Utils::tempdir() . '/mint.py';
-	append_to_file($py, $python =~ s{/etc/oauth_vault/vault\.json}{$node->{ov_vault}}gr);
-	my ($token) = PostgreSQL::Test::Utils::run_command([ '/usr/bin/python3', $py ]);
-	is($node->safe_psql('postgres', "SELECT user_id FROM oauth_vault.oauth_whoami(assertion => '$token')",
-		extra_params => [ '-U', 'app' ]), 'ada', 'the Python snippet too');
+	my ($language, $suffix, $command) = @$snippet;
+	my ($code) = $readme =~ /^```$language\n(.*?)^```/ms;
+	$code =~ s{/etc/oauth_vault/vault\.json}{$vault}g;
+	append_to_file("$dir/mint.$suffix", $code);
+	my $minted = terminal("$command '$dir/mint.$suffix'") =~ s/\s//gr;
+	is(terminal("$psql -At -U app", "SELECT user_id || ' ' || (actor->>'sub') FROM oauth_vault.oauth_whoami(assertion => '$minted');"),
+		"ada my-agent\n", "the $language snippet mints a valid assertion");
 }
-$node->stop('fast');
+
+# Standard input closes, and everything ends.
+my $data = "$ENV{WORK}/try/postmaster.pid";
+ok(-e $data, 'the cluster ran');
+close $enter;
+$try->finish;
+is($try->result(0), 0, 'make try ends when its standard input does');
+ok(!-e $data, 'and its cluster with it');
 done_testing();
