@@ -54,6 +54,24 @@ sub c_code
 		{ defined $1 ? blank($1) : $strings_too ? blank($2) : $2 }gse;
 	return $s;
 }
+
+# The arguments of the call whose "(" is at $from; $bare is $c without what is in quotes
+sub arguments
+{
+	my ($c, $bare, $from) = @_;
+	my ($depth, $start, @args) = (0, $from + 1);
+	for my $i ($from .. length($bare) - 1)
+	{
+		my $char = substr $bare, $i, 1;
+		$depth++ if $char =~ /[(\[{]/;
+		$depth-- if $char =~ /[)\]}]/;
+		next unless !$depth || $char eq ',' && $depth == 1;
+		push @args, substr($c, $start, $i - $start) =~ s/^\s+|\s+$//gr;
+		$start = $i + 1;
+		last unless $depth;
+	}
+	return @args;
+}
 sub sql_code
 {
 	my ($s) = @_;
@@ -274,6 +292,25 @@ my %rules = (
 				while $c =~ /(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|strtok|alloca|system|popen|gets|tmpnam|mktemp)\s*\(/g;
 		}
 	},
+	# Whoever gets one of our states has to learn why, and what to do.
+	'error-unexplained' => sub {
+		my ($files) = @_;
+		for my $path (grep { !m{^src/worker/(?:flow_complete|revocation)\.c$} } c_files($files))	# yet
+		{
+			my $c = c_code($files->{$path});
+			my $bare = c_code($files->{$path}, 1);
+			while ($bare =~ /\b(?:ov_raise|ov_refuse|refuse)\s*(?=\()/g)
+			{
+				my ($at, $from) = ($-[0], $+[0]);
+				my @args = arguments($c, $bare, $from);
+				shift @args unless substr($bare, $at, 8) eq 'ov_raise';
+				my ($state, undef, $detail, $hint) = @args;
+				next unless defined $hint && $state =~ /\bERRCODE_OV_|"OV\d\d\d"/;
+				report('error-unexplained', $path, $c, $at, "$state without DETAIL") if $detail =~ /(?:^|[?:]\s*)NULL$/;
+				report('error-unexplained', $path, $c, $at, "$state without HINT") if $hint =~ /(?:^|[?:]\s*)NULL$/;
+			}
+		}
+	},
 	'core-includes' => sub {
 		my ($files) = @_;
 		for my $path (grep { m{^src/(?:core|bin)/} } c_files($files))
@@ -349,6 +386,7 @@ my %planted = (
 	'statement-search-path' => ['src/vault/call.c', qr/"pg_catalog, pg_temp"/, '"pg_catalog"'],
 	'unqualified-table' => ['src/catalog.c', qr/FROM oauth_vault\.home/, 'FROM home'],
 	'banned-call' => ['src/core/codec.c', qr/memset\(url, 0, sizeof\(\*url\)\);/, 'strcpy (url, s);'],
+	'error-unexplained' => ['src/vault/identity.c', qr/ov_detail\("reason", "expired", NULL\)/, 'NULL'],
 	'core-includes' => ['src/core/json.c', qr/#include <string\.h>/, "#include <postgres.h>"],
 	'worker-includes' => ['src/worker/slots.c', qr/\n#include "/, "\n#include \"vault/vault.h\"\n#include \""],
 	'server-version' => ['src/guc.c', qr/\n#include/, "\n#if PG_VERSION_NUM > 150000\n#endif\n#include"],

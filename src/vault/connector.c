@@ -155,7 +155,9 @@ discover(OvCall *call, const char *issuer)
 	metadata = ov_msg_str(ov_send(OV_WORKER_NETWORK, OV_OP_DISCOVER), OV_TAG_METADATA);
 	ov_done_with_answer();
 	if (metadata == NULL)
-		ov_raise(ERRCODE_OV_INVALID_RESPONSE, "the issuer's metadata is empty", ov_detail("reason", "no metadata", NULL), NULL);
+		ov_raise(ERRCODE_OV_INVALID_RESPONSE, "the issuer's metadata is empty",
+				 ov_detail("reason", "no metadata", "issuer", issuer, NULL),
+				 "Check what the issuer serves below its URL at /.well-known/openid-configuration.");
 	return metadata;
 }
 

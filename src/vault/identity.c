@@ -234,7 +234,8 @@ verify(const char *assertion)
 
 	if (strlen(assertion) > MAX_ASSERTION)
 		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
-				 ov_detail("reason", "assertion is longer than 8192 bytes", NULL), NULL);
+				 ov_detail("reason", "assertion is longer than 8192 bytes", NULL),
+				 "Mint a smaller assertion: carry fewer claims.");
 	ov_sha256(assertion, strlen(assertion), digest);
 	if (cache_settings != settings)
 	{
@@ -270,7 +271,8 @@ verify(const char *assertion)
 	user = ov_msg_str(answer, OV_TAG_USER);
 	if (!copy_id(person.tenant, tenant ? tenant : "") || !copy_id(person.user_id, user))
 		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
-				 ov_detail("reason", "sub or tenant too long", NULL), NULL);
+				 ov_detail("reason", "sub or tenant too long", NULL),
+				 "Identify people and tenants by at most 255 bytes.");
 	person.actor = ov_msg_str(answer, OV_TAG_ACTOR);
 	person.issuer = ov_msg_str(answer, OV_TAG_ISSUER);
 	person.jti = ov_msg_str(answer, OV_TAG_JTI);

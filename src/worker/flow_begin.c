@@ -110,7 +110,8 @@ check_params(OvArena *arena, const OvProvider *p, const char *params, OvFailure 
 		ov_provider_begin_params(p, json, &err) == OV_OK)
 		return true;
 	return ov_refuse(f, err.code == OV_E_DENIED ? "OV014" : "22023", "parameter \"params\" cannot be used",
-					 ov_detail("reason", err.message, NULL), NULL);
+					 ov_detail("reason", err.message, NULL),
+					 "The provider's entry in oauth_providers says which parameters oauth_begin takes, and with which values.");
 }
 
 /* Seals the verifier for this flow. */
@@ -135,7 +136,9 @@ seal_verifier(Begin *b, const OvHome *home, const OvConnector *c, const unsigned
 	memcpy(aad.hosts_digest, digest, 32);
 	code = ov_seal(b->arena, key, &aad, verifier, record, len);
 	OPENSSL_cleanse(key, sizeof(key));
-	return code == OV_OK || ov_refuse(&b->failure, "OV041", "the code verifier could not be sealed", NULL, NULL);
+	return code == OV_OK || ov_refuse(&b->failure, "OV041", "the code verifier could not be sealed",
+									   "{\"reason\":\"encryption failed\"}",
+									   "Nothing was stored: call oauth_begin again, and look at the server's memory if it goes on.");
 }
 
 static void

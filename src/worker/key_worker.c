@@ -28,6 +28,7 @@
 #include "core/codec.h"
 #include "core/keysource.h"
 #include "core/vaultfile.h"
+#include "errors.h"
 #include "guc.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -201,7 +202,8 @@ refuse_crypto(const OvTicket *t, OvCode code, const OvError *err)
 			   "{\"reason\":\"platform key does not match\"}",
 			   "Restore the vault file that this database was used with; nothing has been changed.");
 	else
-		refuse(t, "OV041", err->message, NULL, NULL);
+		refuse(t, "OV041", "the key of a record could not be opened", ov_detail("reason", err->message, NULL),
+			   "The wrapped key was changed, or belongs to another row; nothing has been marked broken.");
 }
 
 /* Unwrap the key of the request; answers the error itself. */
@@ -305,7 +307,8 @@ verify(const OvTicket *t, OvArena *arena, const OvMsg *m, bool release, OvIdenti
 
 	if (!ov_msg_get(m, OV_TAG_ASSERTION, &jwt, &len))
 	{
-		refuse(t, "OV001", "no assertion was given", NULL, "Call oauth_identify(assertion) first, or pass it in the call.");
+		refuse(t, "OV001", "no assertion was given", "{\"reason\":\"no assertion\"}",
+			   "Call oauth_identify(assertion) first, or pass it in the call.");
 		return false;
 	}
 	code = ov_vaultfile_verify(arena, vault, jwt, len, time(NULL), id, &err);
@@ -371,7 +374,8 @@ op_release(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 			return;
 		if (user == NULL || strcmp(user, id.user_id) != 0 || strcmp(tenant ? tenant : "", id.tenant) != 0)
 		{
-			refuse(t, "OV002", "the assertion speaks for somebody else", NULL, NULL);
+			refuse(t, "OV002", "the assertion speaks for somebody else", "{\"reason\":\"subject or tenant is another\"}",
+				   "Pass the assertion of the person whose connection is used.");
 			return;
 		}
 	}
@@ -594,8 +598,8 @@ serve(const OvTicket *t, const OvMsg *m)
 
 		(void) ov_settings(&reason);
 		refuse(t, "OV040", "the vault is sealed: the key worker has no keyring",
-			   NULL, psprintf("Set \"oauth_vault.vault_file\" to a readable vault file and reload: %s.",
-							  reason ? reason : "not loaded"));
+			   ov_detail("reason", reason ? reason : "not loaded", NULL),
+			   psprintf("Set \"oauth_vault.vault_file\" to a readable vault file and reload: %s.", reason ? reason : "not loaded"));
 		return;
 	}
 	arena = ov_arena_new();

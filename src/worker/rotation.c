@@ -719,9 +719,11 @@ step(void *arg)
 	}
 	s->settings = ov_settings_or_null();
 	if (s->settings == NULL || s->settings->active_version == 0)
-		s->stop = !ov_refuse(&s->trouble, "OV040", "the vault is sealed", NULL, NULL);
+		s->stop = !ov_refuse(&s->trouble, "OV040", "the vault is sealed", "{\"reason\":\"sealed\"}",
+							 "Set \"oauth_vault.vault_file\" to a readable vault file and reload; the rotation goes on by itself.");
 	else if (!ov_home(&s->home))
-		s->stop = !ov_refuse(&s->trouble, "OV060", "the home row is missing", NULL, NULL);
+		s->stop = !ov_refuse(&s->trouble, "OV060", "the home row is missing", "{\"reason\":\"no home row\"}",
+							 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
 	else
 	{
 		if (s->rekey && s->pass.after == 0)

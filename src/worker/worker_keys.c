@@ -256,7 +256,8 @@ ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *u
 		return true;
 	}
 	if (ov_query(&wrapped_key, OV_READ, &arg, NULL) == 0)
-		return ov_refuse(f, "OV041", "the key of a record is missing", "{\"reason\":\"no such key row\"}", NULL);
+		return ov_refuse(f, "OV041", "the key of a record is missing", "{\"reason\":\"no such key row\"}",
+						 "Restore oauth_vault.vault_key together with the rows that it belongs to. The person can connect again.");
 	wrapped = ov_bytea(0, 1, &len);
 	if (len == 0)
 		return ov_refuse(f, "OV041", "the key of a record has been destroyed by a rotation of keys",
