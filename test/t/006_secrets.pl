@@ -19,11 +19,6 @@ $node->safe_psql('postgres', 'CREATE EXTENSION pg_stat_statements');
 
 # As README advises: values that are secrets travel as bound parameters.
 my $secret = 'demo: secret/with+signs';
-my $bound = sub {
-	my ($sql, @values) = @_;
-	my $file = PostgreSQL::Test::Utils::tempdir() . '/bound.mjs';
-	return $sql;
-};
 my @secrets = ($secret);
 my $driver = sub {
 	my ($user, $sql, @values) = @_;

@@ -72,12 +72,13 @@ ov_wait_for('a claim', sub { ($node->safe_psql('postgres', 'SELECT count(*) FROM
 kill 'KILL', worker_pid('network worker');
 eval { $h->finish };
 ov_control($idp, 'POST', '/behavior', { delayMs => 0 });
-my $final;
+my ($final, $why);
 ok(ov_wait_for('a definite answer', sub {
-	my ($state, $text) = eval { ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');") };
+	(my $state, $why) = eval { ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');") };
 	$final = defined $state ? $state : '';
 	return $final eq '00000' || $final eq 'OV010';
 }, 60), 'after a kill in the middle of a refresh there is a token or a reason') or diag($final);
+like($why, qr/"reason":\s?"refresh_outcome_unknown"/, 'and the reason is the lost answer') if $final eq 'OV010';
 
 $node->stop('immediate');
 $node->start;
@@ -86,6 +87,7 @@ ok(ov_wait_for('after an immediate stop', sub {
 	($state, $text) = eval { ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');") };
 	return defined $state && ($state eq '00000' || $state eq 'OV010');
 }, 60), 'and after a server crash the same answer');
-like($text, qr/reason/, 'with the reason in DETAIL') if $state eq 'OV010';
+is($state, $final, 'no other than before the crash');
+like($text, qr/"reason":\s?"refresh_outcome_unknown"/, 'with the same reason in DETAIL') if $state eq 'OV010';
 $node->stop('fast');
 done_testing();
