@@ -15,10 +15,11 @@ ov_connect($node, 'ada', 'demo');
 
 # The token is past its life as far as the vault knows.
 $node->safe_psql('postgres', q{UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute'});
-ov_control($idp, 'POST', '/behavior', { delayMs => 1500 });
 my $before = ov_control($idp, 'GET', '/counters')->{refresh_token} // 0;
 
 my $jwt = ov_assertion($node, 'ada');
+# The server stands still until everybody waits.
+$idp->{h}->signal('STOP');
 my @sessions;
 foreach my $i (1 .. 50)
 {
@@ -29,6 +30,10 @@ foreach my $i (1 .. 50)
 		'<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(60));
 	push @sessions, $io;
 }
+ok(ov_wait_for('fifty sessions at work', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity
+	WHERE usename = 'app' AND state = 'active' AND query LIKE '%oauth_fresh_token%'}) == 50 }, 20),
+	'fifty sessions wait for one answer');
+$idp->{h}->signal('CONT');
 my %answers;
 foreach my $s (@sessions)
 {
