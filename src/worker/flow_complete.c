@@ -530,7 +530,8 @@ settle_hosts(Exchange *x)
 			memset(x->g.hosts_digest, 0, 32);
 		x->g.metadata = x->metadata;
 		if (x->failure.sqlstate[0] == '\0')
-			(void) ov_refuse(&x->failure, "OV034", "the provider's answer makes no sense", NULL, "Call oauth_begin again.");
+			(void) ov_refuse(&x->failure, "OV034", "the provider's answer makes no sense",
+							 "{\"reason\":\"captured values\"}", "Call oauth_begin again.");
 		return false;
 	}
 	x->g.metadata = metadata;

@@ -259,7 +259,8 @@ add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *cl
 	if (code == OV_E_NOTFOUND)
 		return true;
 	if (code != OV_OK)
-		return ov_refuse(f, "OV022", err.message, NULL, NULL);
+		return ov_refuse(f, "OV022", err.message, ov_detail("reason", err.message, "connector", r->connector, NULL),
+						 "An administrator must correct the connector or its provider's rules.");
 	r->has_again[r->nreq] = previous->client_secret != NULL &&
 		ov_revoke_request(arena, r->provider, previous, hint, token, &r->again[r->nreq], &err) == OV_OK;
 	r->nreq++;
@@ -278,13 +279,16 @@ build(const Round *s, Revocation *r, const Record *rec, OvConnector *c, OvFailur
 	OvError		err = {0};
 
 	if (ov_connector_provider(arena, c, rec->metadata, &r->provider, &err) != OV_OK)
-		return ov_refuse(f, "OV022", err.message, NULL, NULL);
+		return ov_refuse(f, "OV022", err.message, ov_detail("reason", err.message, "connector", r->connector, NULL),
+						 "An administrator must correct the connector or its provider's rules.");
 	if (!ov_provider_can_revoke(r->provider))
 		return true;
 	if (!ov_hosts_check(arena, c, rec->metadata, r->provider, digest, f))
 		return false;
 	if (memcmp(digest, rec->hosts_digest, 32) != 0)
-		return ov_refuse(f, "OV014", "the provider's hosts have changed: its tokens are not sent to others", NULL, NULL);
+		return ov_refuse(f, "OV014", "the provider's hosts have changed: its tokens are not sent to others",
+						 ov_detail("reason", "host", "connector", r->connector, NULL),
+						 "Revoke the grant at the provider, or restore the hosts that it was made with.");
 	return ov_user_keys(s->home.vault_id, rec->tenant, rec->user_id, rec->key_id, keys, f) &&
 		ov_client(arena, s->home.vault_id, c, false, &client, f) &&
 		ov_client(arena, s->home.vault_id, c, true, &previous, f) &&
