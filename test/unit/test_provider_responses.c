@@ -592,8 +592,7 @@ withheld(void)
 		"'response':{'success':{'pointer':'/x','equals':true},'error':{'code':'/refresh_token','description':'/access_token'}}",
 		"'response':{'success':{'pointer':'/x','equals':true},'errors':[{'pointer':'/access_token','outcome':'dead'}]}",
 		"'response':{'success':{'pointer':'/refresh_token','equals':'" REFRESH "'}}",
-		"'response':{'errors':[{'status':[200],'pointer':'/refresh_token','pattern':'refresh.*','outcome':'dead'}],"
-		"'success':{'pointer':'/x','equals':true}}",
+		"'response':{'success':{'pointer':'/x','equals':true},'errors':[{'pointer':'/refresh_token','pattern':'r.*','outcome':'dead'}]}",
 		"'response':{'capture':{'a':'/refresh_token','b':'/copy','c':'/nested/refreshToken/0','d':'/link'}}",
 		"'response':{'fields':{'scope':'/refresh_token'}}",
 		"'response':{'scope':{'secondary':{'/refresh_token':'x:'}}}",
