@@ -155,6 +155,7 @@ ov_vault_status(PG_FUNCTION_ARGS)
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')"
+		"   OR (r.rolname <> 'oauth_vault_owner' AND pg_catalog.pg_has_role(r.oid, 'oauth_vault_owner', 'MEMBER'))"
 		"   OR (r.rolbypassrls AND pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER'))))"
 		" FROM d", "o"
 	};
@@ -180,7 +181,8 @@ ov_vault_status(PG_FUNCTION_ARGS)
 	values[WORKERS] = BoolGetDatum(ov_worker_alive(OV_WORKER_KEY, InvalidOid) &&
 								   ov_worker_alive(OV_WORKER_NETWORK, MyDatabaseId) &&
 								   ov_worker_alive(OV_WORKER_AUDIT, MyDatabaseId));
-	arg = BoolGetDatum(settings != NULL && settings->source == OV_SOURCE_ROLE);
+	/* Before 16 a role with CREATEROLE may grant itself any other that is no superuser, the owner too. */
+	arg = BoolGetDatum(PG_MAJORVERSION_NUM < 16 || (settings != NULL && settings->source == OV_SOURCE_ROLE));
 	(void) ov_query(&counts, OV_READ, &arg, NULL);
 	for (int i = FIRST; i < COLUMNS; i++)
 	{

@@ -86,7 +86,7 @@ foreach my $m (@matrix)
 	is(leaks(join "\n", @got), 0, '... and no plaintext in anything it can select');
 }
 is(superuser('SELECT roles_that_can_reach_keys::text FROM oauth_vault.oauth_status'), '{' . join(',', sort 'postgres',
-	map { $_->[6] || $_->[4] eq '1' ? $_->[0] : () } @matrix) . '}', 'oauth_status names exactly those');
+	map { $_->[6] || $_->[4] eq '1' || ($_->[1] =~ /CREATEROLE/ && $node->pg_version < 16) ? $_->[0] : () } @matrix) . '}', 'oauth_status names exactly those');
 
 # What the database's owner and whoever creates schemas and functions cannot do
 my $forged = q{CREATE OR REPLACE FUNCTION oauth_vault.oauth_fresh_token(connector text, account text DEFAULT NULL, scopes text[] DEFAULT NULL,
@@ -105,6 +105,16 @@ foreach my $role (qw(db_owner schema_maker role_maker bypassing_writer))
 # A member of CREATEROLE may grant itself our roles (before PostgreSQL 16) and still has to prove who it is.
 my @got = tries($node, 'role_maker', 'GRANT oauth_vault_user, oauth_vault_admin TO role_maker', "SELECT oauth_vault.oauth_fresh_token('demo')");
 is($got[1], $node->pg_version >= 16 ? '42501' : 'OV001', 'CREATEROLE: still no token without an assertion');
+# The owner is one of them, and the owner may replace what everybody calls: an attack that succeeds, as documented.
+@got = tries($node, 'role_maker', 'BEGIN', 'GRANT oauth_vault_owner TO role_maker', $forged,
+	'DROP POLICY person ON oauth_vault.connection', 'ROLLBACK');
+my $taken = $node->pg_version < 16;
+is_deeply([ map { $_ =~ /^\w{5}$/ && $_ ne '00000' ? 'refused' : 'succeeds' } @got[ 1 .. 3 ] ],
+	$taken ? [ ('succeeds') x 3 ] : [ ('refused') x 3 ], 'CREATEROLE before 16 becomes the owner and replaces functions; from 16 it does not')
+  or diag(explain(\@got));
+is(superuser(q{BEGIN; CREATE ROLE owners_friend LOGIN; GRANT oauth_vault_owner TO owners_friend;
+	SELECT 'owners_friend' = ANY (roles_that_can_reach_keys) FROM oauth_vault.oauth_status; ROLLBACK}), 't',
+	'oauth_status names whoever is a member of the owner');
 
 # ---- row security by itself, with assertions ----
 
