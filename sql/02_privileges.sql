@@ -55,12 +55,15 @@ SELECT oid::regclass, reloptions FROM pg_class
 	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind = 'v'
 		AND NOT coalesce(reloptions @> '{security_barrier=true}', false);
 
--- PostgreSQL's own roles: two read or write every table, the others nothing here
+-- PostgreSQL's own roles: two read or write every table and sequence, the others nothing here
 SELECT r.rolname, string_agg(DISTINCT o.what, ', ' ORDER BY o.what) AS may
 	FROM pg_roles r, LATERAL (
 		SELECT p || ' on ' || CASE c.relkind WHEN 'v' THEN 'views' ELSE 'tables' END FROM pg_class c,
 			unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p
 			WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_table_privilege(r.oid, c.oid, p)
+		UNION ALL
+		SELECT p || ' on sequences' FROM pg_class c, unnest('{SELECT,USAGE,UPDATE}'::text[]) p
+			WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind = 'S' AND has_sequence_privilege(r.oid, c.oid, p)
 		UNION ALL
 		SELECT 'EXECUTE ' || p.proname FROM pg_proc p
 			WHERE p.pronamespace = 'oauth_vault'::regnamespace AND has_function_privilege(r.oid, p.oid, 'EXECUTE')

@@ -65,6 +65,26 @@ ok(ov_wait_for('the count of the last use', sub { state_now()->{counter} == coun
 	'after the last use the counter goes up once more, and the file with it');
 
 #
+# The live database copied beside itself, CREATE DATABASE ... TEMPLATE, with all there is to send
+#
+$node->safe_psql('template1', 'CREATE DATABASE beside TEMPLATE postgres');
+my $idle = ov_control($idp, 'GET', '/counters');
+is($node->safe_psql('beside', q{WITH u AS (UPDATE oauth_vault.connection SET expires_at = now() - interval '1 minute',
+	refresh_at = now() - interval '1 minute' RETURNING 1) SELECT count(*) FROM u}), '3', 'a copy of the live database, where refreshes are due');
+$node->safe_psql('beside', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+	WHERE backend_type = 'oauth_vault network worker' AND datname = current_database()});
+ok(ov_wait_for('the hold', sub { $node->safe_psql('beside', q{SELECT held AND workers_running AND due = 3 FROM oauth_vault.oauth_status}) eq 't' }),
+	'it is held, its worker is there, all three are still due');
+# The worker has looked at its tables between two requests that it answered.
+foreach (1 .. 2)
+{
+	ok(ov_wait_for('an answer', sub { (ov_sql_fails($node, 'bob', q{SELECT * FROM oauth_vault.oauth_begin('demo');}, dbname => 'beside'))[0] eq 'OV060' }), 'no begin there');
+}
+is_deeply(ov_control($idp, 'GET', '/counters'), $idle, 'and nothing has left it: the provider counts what it counted');
+is($node->safe_psql('beside', q{SELECT (SELECT count(*) FROM oauth_vault.intent), (SELECT due FROM oauth_vault.oauth_status)}), '0|3', 'nothing was claimed');
+$node->safe_psql('template1', 'DROP DATABASE beside');
+
+#
 # The clone of a base backup, with the same vault file and state file
 #
 my $clone = clone('clone', 'live');

@@ -105,16 +105,56 @@ foreach my $role (qw(db_owner schema_maker role_maker bypassing_writer))
 # A member of CREATEROLE may grant itself our roles (before PostgreSQL 16) and still has to prove who it is.
 my @got = tries($node, 'role_maker', 'GRANT oauth_vault_user, oauth_vault_admin TO role_maker', "SELECT oauth_vault.oauth_fresh_token('demo')");
 is($got[1], $node->pg_version >= 16 ? '42501' : 'OV001', 'CREATEROLE: still no token without an assertion');
-# The owner is one of them, and the owner may replace what everybody calls: an attack that succeeds, as documented.
-@got = tries($node, 'role_maker', 'BEGIN', 'GRANT oauth_vault_owner TO role_maker', $forged,
-	'DROP POLICY person ON oauth_vault.connection', 'ROLLBACK');
+# The owner is one of them, and the owner may replace what everybody calls; so are the roles that read
+# the server's files, the vault file among them.  Attacks that succeed before 16, as documented.
 my $taken = $node->pg_version < 16;
-is_deeply([ map { $_ =~ /^\w{5}$/ && $_ ne '00000' ? 'refused' : 'succeeds' } @got[ 1 .. 3 ] ],
-	$taken ? [ ('succeeds') x 3 ] : [ ('refused') x 3 ], 'CREATEROLE before 16 becomes the owner and replaces functions; from 16 it does not')
+# What succeeds is rolled back; what is refused is tried outside a transaction, so that each statement gets its own answer.
+my @takeover = (
+	$forged,
+	'DROP POLICY person ON oauth_vault.connection',
+	'ALTER TABLE oauth_vault.audit NO FORCE ROW LEVEL SECURITY; WITH d AS (DELETE FROM oauth_vault.audit RETURNING 1) SELECT count(*) > 0 FROM d',
+	q{ALTER TABLE oauth_vault.provider_builtin NO FORCE ROW LEVEL SECURITY; INSERT INTO oauth_vault.provider_builtin VALUES ('evil', '{}')});
+@got = tries($node, 'role_maker', 'GRANT oauth_vault_owner TO role_maker', 'SET ROLE oauth_vault_owner', (map { ($taken ? "BEGIN; $_" : $_, 'ROLLBACK') } @takeover),
+	'RESET ROLE', 'ALTER ROLE oauth_vault_owner LOGIN', 'GRANT pg_read_server_files TO role_maker', 'CREATE TEMP TABLE t (l text)', "COPY t FROM '$vault'",
+	q{SELECT string_agg(l, '') LIKE '%keyring%' FROM t});
+is_deeply([ @got[ 0, 1, 2, 4, 6, 8, 11, 12, 14, 15 ] ], $taken ? [ '', '', '', '', 't', '', '', '', '', 't' ] : [ ('42501') x 9, '' ],
+	'CREATEROLE ' . ($taken ? 'SUCCEEDS in becoming the owner of all objects, and in reading the vault file' : 'becomes neither the owner nor a reader of files'))
   or diag(explain(\@got));
+is(superuser(q{SELECT rolcanlogin FROM pg_roles WHERE rolname = 'oauth_vault_owner'}), $taken ? 't' : 'f', '... and lets the owner log in, or not');
+superuser('ALTER ROLE oauth_vault_owner NOLOGIN; REVOKE oauth_vault_owner, pg_read_server_files FROM role_maker') if $taken;
 is(superuser(q{BEGIN; CREATE ROLE owners_friend LOGIN; GRANT oauth_vault_owner TO owners_friend;
 	SELECT 'owners_friend' = ANY (roles_that_can_reach_keys) FROM oauth_vault.oauth_status; ROLLBACK}), 't',
 	'oauth_status names whoever is a member of the owner');
+
+# Whoever writes all data moves sequences and locks tables: keys are numbered twice, calls wait.  That costs
+# availability, and no key or token: the number that is there already is refused.
+my $next = 'SELECT last_value, is_called FROM oauth_vault.vault_key_id';
+my ($last, $called) = split /\|/, superuser($next);
+@got = tries($node, 'writer', q{SELECT setval('oauth_vault.vault_key_id', 1, false)}, q{SELECT setval('oauth_vault.revocation_revocation_id_seq', 1, false)},
+	q{SELECT setval('oauth_vault.grant_inbox_inbox_id_seq', 1, false)}, q{SELECT setval('oauth_vault.key_rotation_rotation_id_seq', 1, false)},
+	'BEGIN; LOCK TABLE oauth_vault.connection IN ACCESS EXCLUSIVE MODE NOWAIT', 'ROLLBACK');
+is_deeply([ @got[ 0 .. 4 ] ], [ ('1') x 4, '' ], 'pg_write_all_data SUCCEEDS in setting sequences back and in locking tables');
+my $had = superuser('SELECT string_agg(k::text, chr(10) ORDER BY key_id) FROM oauth_vault.vault_key k');
+my $create = sub { return "SELECT oauth_vault.oauth_create_connector('$_[0]', 'google', 'client', 'secret', 'https://app.example/cb') IS NOT NULL" };
+is((tries($node, 'postgres', $create->('numbered')))[0], '23505', '... a new key with a number that is taken is refused');
+is(superuser('SELECT string_agg(k::text, chr(10) ORDER BY key_id) FROM oauth_vault.vault_key k'), $had, '... and replaces none');
+is((tries($node, 'app', "SELECT oauth_vault.oauth_fresh_token('demo', assertion => '$jwt')"))[0], $token, '... what is there can be used');
+superuser("SELECT setval('oauth_vault.vault_key_id', $last, '$called')");
+is((tries($node, 'postgres', $create->('numbered')))[0], 't', '... and set forward again, new ones are made');
+superuser(q{SELECT oauth_vault.oauth_drop_connector('numbered')});
+SKIP:
+{
+	skip 'no pg_maintain before 17', 2 if $node->pg_version < 17;
+	superuser('CREATE ROLE maintainer LOGIN IN ROLE pg_maintain');
+	@got = tries($node, 'maintainer', 'SELECT count(*) FROM oauth_vault.connection', 'DELETE FROM oauth_vault.audit',
+		"SELECT setval('oauth_vault.vault_key_id', 1)", 'REINDEX TABLE oauth_vault.connection', 'GRANT USAGE ON SCHEMA oauth_vault TO maintainer');
+	is_deeply(\@got, [ ('42501') x 5 ], 'pg_maintain: not even the schema');
+	superuser('GRANT USAGE ON SCHEMA oauth_vault TO maintainer');
+	@got = tries($node, 'maintainer', 'SELECT count(*) FROM oauth_vault.connection', 'DELETE FROM oauth_vault.audit',
+		"SELECT setval('oauth_vault.vault_key_id', 1)", 'BEGIN; LOCK TABLE oauth_vault.connection IN ACCESS EXCLUSIVE MODE NOWAIT', 'ROLLBACK',
+		'REINDEX TABLE oauth_vault.connection');
+	is_deeply([ @got[ 0 .. 3, 5 ] ], [ ('42501') x 3, '', '' ], '... and with USAGE on it, SUCCEEDS in locking and rewriting tables, but reads and changes no row');
+}
 
 # ---- row security by itself, with assertions ----
 
