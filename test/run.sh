@@ -110,8 +110,11 @@ fi
 #
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/oauth_vault.XXXXXX")
 chmod 755 "$work"
+tee=
 finish() {
 	status=$?
+	# all of what was printed has to be out before the end
+	[ -z "$tee" ] || { exec 1>&3 2>&4; wait "$tee" || true; }
 	if [ "${KEEP:-0}" = 1 ]; then
 		echo "kept: $work"
 	else
@@ -142,8 +145,19 @@ if [ "$(id -u)" = 0 ]; then
 	as_user=(runuser -u "$user" --)
 fi
 
-# Only one of them listens to the person who started it.
+# Only one of them listens to the person who started it.  What check prints is
+# kept, so that it can end with what failed: the middle of a long log gets lost.
 [ "$what" = try ] || exec </dev/null
+printed=$work/printed
+case $what in check | versions) exec 3>&1 4>&2 > >(tee "$printed") 2>&1; tee=$! ;; esac
+what_failed() {
+	case $what in check | versions) ;; *) return 0 ;; esac
+	exec 1>&3 2>&4
+	wait "$tee" || true
+	tee=
+	say "what failed"
+	grep -aE '(: FAILED, [0-9]+ s$|^(test|#) .* FAILED|^not ok|^#   Failed test|^#   at |^#  +(got|expected): |^Dubious|^  Failed test)' "$printed" | tail -n 80 || true
+}
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
@@ -160,7 +174,7 @@ fi
 if [ "$what" = bench-refresh ] && [ $status = 0 ]; then
 	cp "$work/tree/doc/bench-refresh.svg" "$top/doc/"
 fi
-[ -n "$versions" ] || exit $status
+[ -n "$versions" ] || { [ $status = 0 ] || what_failed; exit $status; }
 
 skipped=()
 failed=()
@@ -177,6 +191,7 @@ done
 [ ${#skipped[@]} = 0 ] || say "SKIPPED, see above: PostgreSQL ${skipped[*]}"
 say "every version, total: $SECONDS s"
 if [ ${#failed[@]} -gt 0 ]; then
+	what_failed
 	say "failed with PostgreSQL ${failed[*]}"
 	exit 1
 fi

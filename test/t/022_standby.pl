@@ -97,8 +97,10 @@ ok(ov_wait_for('the audit row', sub {
 	  /^ok\|promoted: instance "node-b"/ }), 'so does the audit trail');
 my $ada_now = '';
 ok(ov_wait_for('an end of the doubt', sub {
-	$ada_now = $peer->safe_psql('postgres', qq{SELECT status, status_reason FROM oauth_vault.connection WHERE connection_id = '$ada'});
-	return $ada_now ne 'active|' || $peer->safe_psql('postgres', 'SELECT count(*) FROM oauth_vault.intent') eq '0' }),
+	# one statement: the end and its intent go in one commit
+	(my $left, $ada_now) = split /\|/, $peer->safe_psql('postgres', qq{SELECT (SELECT count(*) FROM oauth_vault.intent),
+		status, status_reason FROM oauth_vault.connection WHERE connection_id = '$ada'}), 2;
+	return $ada_now ne 'active|' || $left eq '0' }),
 	'the refresh that the primary had under way comes to an end') or diag($ada_now);
 is($ada_now, 'reauth_required|refresh_outcome_unknown', 'in doubt, and not sent again where the provider\'s rule forbids it');
 $peer->safe_psql('postgres', "$due WHERE user_id = 'bob'");
