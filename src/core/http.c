@@ -50,6 +50,7 @@
 #include <unistd.h>
 
 #define MAX_EVENTS 128
+#define NEVER INT64_MAX
 
 /* ---- around libcurl ---- */
 
@@ -113,13 +114,13 @@ initialize_libcurl(OvError *err)
 	return OV_OK;
 }
 
-static time_t
-monotonic_seconds(void)
+static int64_t
+monotonic_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec;
+	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
 }
 
 /* ---- configuration ---- */
@@ -178,7 +179,7 @@ config_copy(Config *c, const char *ca_file, const OvHttpConfig *from)
 	c->total_timeout_ms = from->total_timeout_ms > 0 ? from->total_timeout_ms : 30000;
 	c->max_connections = from->max_connections > 0 ? from->max_connections : 0;
 	c->max_host_connections = from->max_host_connections > 0 ? from->max_host_connections : 0;
-	c->since = monotonic_seconds();
+	c->since = monotonic_us() / 1000000;
 	return true;
 }
 
@@ -242,23 +243,33 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg
 	return 0;
 }
 
-/* CURLMOPT_TIMERFUNCTION */
+/* CURLMOPT_TIMERFUNCTION: only noted, because libcurl changes its mind at each step of each transfer */
 static int
 set_timer(CURLM *multi, long timeout_ms, void *arg)
 {
 	OvHttp	   *http = arg;
-	struct itimerspec when = {0};
 
 	(void) multi;
-	if (timeout_ms == 0)
-		when.it_value.tv_nsec = 1;	/* 0 would disarm */
-	else if (timeout_ms > 0)
-	{
-		when.it_value.tv_sec = timeout_ms / 1000;
-		when.it_value.tv_nsec = timeout_ms % 1000 * 1000000;
-	}
-	timerfd_settime(http->timer_fd, 0, &when, NULL);
+	http->timer_due = timeout_ms < 0 ? NEVER : monotonic_us() + timeout_ms * INT64_C(1000);
 	return 0;
+}
+
+/*
+ * Once libcurl is done for now: the timer is made to fire no later than when it
+ * wants to be called.  One that fires early costs less than setting it each time.
+ */
+static void
+arm_timer(OvHttp *http)
+{
+	struct itimerspec when = {0};
+
+	if (http->timer_due >= http->timer_armed)
+		return;
+	/* 0 would disarm */
+	when.it_value.tv_sec = http->timer_due / 1000000;
+	when.it_value.tv_nsec = http->timer_due % 1000000 * 1000 + 1;
+	timerfd_settime(http->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+	http->timer_armed = http->timer_due;
 }
 
 static bool
@@ -349,6 +360,7 @@ new_engine(const OvHttpConfig *config, OvHttp **out, OvError *err)
 		return ov_fail(err, OV_E_NOMEM, "out of memory");
 	}
 	http->epoll_fd = http->timer_fd = http->wake_fd = -1;
+	http->timer_due = http->timer_armed = NEVER;
 	http->finished_tail = &http->finished;
 	http->multi = curl_multi_init();
 	if (http->multi == NULL)
@@ -451,6 +463,7 @@ ov_http_send(OvHttp *http, const OvHttpRequest *req, OvHttpDone done, void *arg,
 		append_finished(t);
 		eventfd_write(http->wake_fd, 1);
 	}
+	arm_timer(http);
 	leave(&old);
 	return OV_OK;
 }
@@ -499,9 +512,8 @@ ov_http_service(OvHttp *http)
 			drain(fd);
 		else if (fd == http->timer_fd)
 		{
-			/* drained first: libcurl may set it anew */
 			if (drain(fd))
-				curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+				http->timer_armed = NEVER;
 		}
 		else
 		{
@@ -514,7 +526,13 @@ ov_http_service(OvHttp *http)
 			curl_multi_socket_action(http->multi, fd, bits, &running);
 		}
 	}
+	if (http->timer_due <= monotonic_us())
+	{
+		http->timer_due = NEVER;	/* before libcurl sets it anew */
+		curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
 	collect_finished(http);
+	arm_timer(http);
 	leave(&old);
 
 	/* What callbacks add is for the next round. */

@@ -70,6 +70,8 @@ struct OvHttp
 	int			epoll_fd;
 	int			timer_fd;
 	int			wake_fd;
+	int64_t		timer_due;		/* when libcurl wants to be called, CLOCK_MONOTONIC us; INT64_MAX: never */
+	int64_t		timer_armed;	/* when timer_fd fires; the same */
 	Config	   *config;			/* also judges running transfers' connections */
 	Transfer   *active;
 	Transfer   *finished;		/* first in, first out */

@@ -25,6 +25,8 @@
 #define MAX_BODY (256 * 1024)
 #define MAX_HEADERS (64 * 1024) /* of an answer, with its interim ones */
 #define MAX_URL_LEN 8192
+#define UPLOAD_BUFFER 16384		/* the least that libcurl takes; longer bodies leave in pieces */
+#define RECEIVE_BUFFER 8192
 #define MAX_IDLE_SECONDS 60L	/* of a pooled connection; few servers close sooner */
 #define MAX_CA_CACHE_SECONDS 3600
 
@@ -580,7 +582,9 @@ set_connection(Transfer *t)
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
 	SET(CURLOPT_SSL_CTX_FUNCTION, cleanse_plaintext);
 
-	/* Good to have */
+	/* Good to have: what libcurl allocates for each request is cleansed after it */
+	curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long) UPLOAD_BUFFER);
+	curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, (long) RECEIVE_BUFFER);
 #if LIBCURL_VERSION_NUM >= 0x075700
 	curl_easy_setopt(t->easy, CURLOPT_CA_CACHE_TIMEOUT, ca_cache_seconds(c));
 	curl_easy_setopt(t->easy, CURLOPT_QUICK_EXIT, 1L);	/* never wait for a resolver thread */
