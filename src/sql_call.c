@@ -44,6 +44,16 @@ type_of(char letter)
 			return FLOAT8OID;
 		case 'O':
 			return OIDOID;
+		case 'U':
+			return UUIDARRAYOID;
+		case 'B':
+			return BYTEAARRAYOID;
+		case 'L':
+			return INT8ARRAYOID;
+		case 'Z':
+			return TIMESTAMPTZARRAYOID;
+		case 'J':
+			return JSONBARRAYOID;
 	}
 	elog(ERROR, "unknown argument type \"%c\"", letter);
 }
@@ -229,6 +239,22 @@ ov_text_array_datum(const char *const *items, int n)
 	for (int i = 0; i < n; i++)
 		d[i] = CStringGetTextDatum(items[i]);
 	return PointerGetDatum(construct_array(d, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+Datum
+ov_array_datum(char letter, Datum *items, bool *nulls, int n)
+{
+	Oid			type = type_of(letter);
+	int			dims[1] = {n};
+	int			lower[1] = {1};
+	int16		len;
+	bool		byval;
+	char		align;
+
+	if (n == 0)
+		return PointerGetDatum(construct_empty_array(type));
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	return PointerGetDatum(construct_md_array(items, nulls, 1, dims, lower, type, len, byval, align));
 }
 
 char *

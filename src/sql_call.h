@@ -19,7 +19,8 @@ typedef struct OvQuery
 {
 	const char *sql;
 	const char *types;			/* one letter per argument: t text, b bytea, u uuid, l int8, i int4,
-								 * z timestamptz, j jsonb, a text[], o bool, f float8, O oid */
+								 * z timestamptz, j jsonb, a text[], o bool, f float8, O oid;
+								 * U B L Z J: arrays of u b l z j */
 	SPIPlanPtr	plan[2];		/* planned under row security, and without: plancache sees no difference */
 } OvQuery;
 
@@ -56,6 +57,9 @@ extern Datum ov_bytea_datum(const void *data, size_t len);
 extern Datum ov_uuid_datum(const unsigned char uuid[16]);
 extern Datum ov_jsonb_datum(const char *json);
 extern Datum ov_text_array_datum(const char *const *items, int n);
+
+/* Of the type of this letter; nulls may be NULL. */
+extern Datum ov_array_datum(char letter, Datum *items, bool *nulls, int n);
 
 extern char *ov_uuid_text(const unsigned char uuid[16]);
 extern void ov_new_uuid(unsigned char uuid[16]);	/* version 4 */

@@ -28,6 +28,11 @@ static OvQuery lock_row = {
 	"SELECT token_generation, decision_epoch, status, attempts, coalesce(last_used_at, consented_at),"
 	" refresh_expires_at FROM oauth_vault.connection WHERE connection_id = $1 FOR UPDATE SKIP LOCKED", "u"
 };
+static OvQuery lock_rows = {
+	"SELECT token_generation, decision_epoch, status, attempts, coalesce(last_used_at, consented_at),"
+	" refresh_expires_at, connection_id FROM oauth_vault.connection WHERE connection_id = ANY ($1)"
+	" FOR UPDATE SKIP LOCKED", "U"
+};
 static OvQuery row_exists = {
 	"SELECT 1 FROM oauth_vault.connection WHERE connection_id = $1", "u"
 };
@@ -42,6 +47,22 @@ static OvQuery install = {
 	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END, key_id = $15"
 	" WHERE connection_id = $1",
 	"ulzzzztajbbbbol"
+};
+/* As above, without new scopes */
+static OvQuery install_many = {
+	"UPDATE oauth_vault.connection c SET token_generation = i.generation + 1, status = 'active', status_reason = NULL,"
+	" status_detail = NULL, status_since = CASE WHEN status = 'active' THEN status_since ELSE $1 END,"
+	" expires_at = i.expires_at, refresh_at = i.refresh_at, attempts = 0, issued_at = $1,"
+	" refresh_expires_at = i.refresh_expires_at, last_error = NULL, token_type = coalesce(i.token_type, c.token_type),"
+	" metadata = CASE WHEN i.metadata IS NULL THEN c.metadata ELSE c.metadata || i.metadata END,"
+	" access_token = i.access, refresh_token = i.refresh, id_token = i.id_token,"
+	" superseded = CASE WHEN i.fingerprint IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || i.fingerprint"
+	"  FROM greatest(octet_length(coalesce(superseded, '') || i.fingerprint) - 127, 1)) END,"
+	" forced_at = coalesce(i.forced_at, c.forced_at), key_id = i.key_id"
+	" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" i (id, generation, expires_at, refresh_at, refresh_expires_at, token_type, metadata, access, refresh, id_token,"
+	" fingerprint, forced_at, key_id) WHERE c.connection_id = i.id",
+	"z" "ULZZZaJBBBBZL"
 };
 static OvQuery end_grant = {
 	"UPDATE oauth_vault.connection SET status = 'reauth_required', status_reason = $2, status_detail = $3,"
@@ -89,22 +110,30 @@ static OvQuery hold_connector = {
 	"SELECT 1 FROM oauth_vault.connector WHERE connector_id = $1 FOR KEY SHARE SKIP LOCKED", "u"
 };
 
+/* Columns of lock_row and lock_rows */
+static void
+read_row(uint64 n, OvRow *row)
+{
+	char	   *status = ov_text(n, 3);
+
+	memset(row, 0, sizeof(*row));
+	row->generation = ov_int8(n, 1);
+	row->epoch = ov_int8(n, 2);
+	strlcpy(row->status, status, sizeof(row->status));
+	row->attempts = (int) ov_int8(n, 4);
+	row->used_at = ov_time(n, 5);
+	row->refresh_expires_at = ov_time(n, 6);
+}
+
 OvLock
 ov_row_lock(const unsigned char connection_id[16], OvRow *row)
 {
 	Datum		id = ov_uuid_datum(connection_id);
-	char	   *status;
 
 	memset(row, 0, sizeof(*row));
 	if (ov_query(&lock_row, OV_WRITE, &id, NULL) == 0)
 		return ov_query(&row_exists, OV_READ, &id, NULL) == 0 ? OV_LOCK_GONE : OV_LOCK_THEIRS;
-	row->generation = ov_int8(0, 1);
-	row->epoch = ov_int8(0, 2);
-	status = ov_text(0, 3);
-	strlcpy(row->status, status, sizeof(row->status));
-	row->attempts = (int) ov_int8(0, 4);
-	row->used_at = ov_time(0, 5);
-	row->refresh_expires_at = ov_time(0, 6);
+	read_row(0, row);
 	return OV_LOCK_OURS;
 }
 
@@ -164,14 +193,11 @@ ov_grant_queue_revocation(const OvGrant *g)
 	ov_tick_at(OV_TICK_OUTBOX, GetCurrentTimestamp());
 }
 
-OvStored
-ov_grant_install(const OvGrant *g, TimestampTz now)
+/* What is to be done with a grant whose row is this: INSTALLED if it is to be installed. */
+static OvStored
+judge(const OvGrant *g, OvLock lock, const OvRow *row)
 {
-	OvArgs		a = {0};
-	OvRow		row;
-	TimestampTz refresh_expires_at;
-
-	switch (ov_row_lock(g->connection_id, &row))
+	switch (lock)
 	{
 		case OV_LOCK_THEIRS:
 			ov_inbox_keep_grant(g, "refreshed");
@@ -182,20 +208,33 @@ ov_grant_install(const OvGrant *g, TimestampTz now)
 		case OV_LOCK_OURS:
 			break;
 	}
-	if (row.generation != g->generation)
+	if (row->generation != g->generation)
 		return OV_STORED_STALE;
-	if (row.epoch != g->epoch || is_over(&row))
+	if (row->epoch != g->epoch || is_over(row))
 	{
 		ov_grant_queue_revocation(g);
 		return OV_STORED_REVOKED;
 	}
-	refresh_expires_at = g->refresh_expires_at != 0 ? ov_unix_to_timestamp(g->refresh_expires_at) :
-		row.refresh_expires_at;
+	return OV_STORED_INSTALLED;
+}
+
+static TimestampTz
+new_refresh_expiry(const OvGrant *g, const OvRow *row)
+{
+	return g->refresh_expires_at != 0 ? ov_unix_to_timestamp(g->refresh_expires_at) : row->refresh_expires_at;
+}
+
+static void
+install_one(const OvGrant *g, const OvRow *row, TimestampTz now)
+{
+	OvArgs		a = {0};
+	TimestampTz refresh_expires_at = new_refresh_expiry(g, row);
+
 	ov_arg_uuid(&a, g->connection_id);
 	ov_arg_int8(&a, g->generation);
 	ov_arg_time(&a, now);
 	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
-	ov_arg_time(&a, due(g, refresh_expires_at, row.used_at, now));
+	ov_arg_time(&a, due(g, refresh_expires_at, row->used_at, now));
 	ov_arg_time(&a, refresh_expires_at);
 	ov_arg_str(&a, g->token_type);
 	ov_arg_texts(&a, g->scopes, g->nscopes);
@@ -208,7 +247,139 @@ ov_grant_install(const OvGrant *g, TimestampTz now)
 	/* The row may have been sealed anew under another key since: these are not. */
 	ov_arg_int8(&a, g->key_id);
 	(void) ov_run(&install, OV_WRITE, &a);
-	return OV_STORED_INSTALLED;
+}
+
+OvStored
+ov_grant_install(const OvGrant *g, TimestampTz now)
+{
+	OvRow		row;
+	OvLock		lock = ov_row_lock(g->connection_id, &row);
+	OvStored	stored = judge(g, lock, &row);
+
+	if (stored == OV_STORED_INSTALLED)
+		install_one(g, &row, now);
+	return stored;
+}
+
+/* ---- many in one statement ---- */
+
+enum
+{
+	COL_ID, COL_GENERATION, COL_EXPIRES, COL_DUE, COL_REFRESH_EXPIRES, COL_TYPE, COL_METADATA, COL_ACCESS,
+	COL_REFRESH, COL_ID_TOKEN, COL_FINGERPRINT, COL_FORCED, COL_KEY, NCOLS
+};
+
+typedef struct Columns
+{
+	Datum	   *v[NCOLS];
+	bool	   *nulls[NCOLS];
+	int			n;
+} Columns;
+
+static void
+put(Columns *c, int col, Datum value, bool isnull)
+{
+	c->v[col][c->n] = value;
+	c->nulls[col][c->n] = isnull;
+}
+
+static void
+put_time(Columns *c, int col, TimestampTz t)
+{
+	put(c, col, TimestampTzGetDatum(t), t == 0);
+}
+
+static void
+put_bytes(Columns *c, int col, const void *p, size_t len)
+{
+	put(c, col, ov_bytea_datum(p, len), p == NULL);
+}
+
+static void
+add_columns(Columns *c, const OvGrant *g, const OvRow *row, TimestampTz now)
+{
+	TimestampTz refresh_expires_at = new_refresh_expiry(g, row);
+	const char *metadata = g->same_metadata ? NULL : g->metadata;
+
+	put(c, COL_ID, ov_uuid_datum(g->connection_id), false);
+	put(c, COL_GENERATION, Int64GetDatum(g->generation), false);
+	put_time(c, COL_EXPIRES, ov_unix_to_timestamp(g->expires_at));
+	put_time(c, COL_DUE, due(g, refresh_expires_at, row->used_at, now));
+	put_time(c, COL_REFRESH_EXPIRES, refresh_expires_at);
+	put(c, COL_TYPE, ov_text_datum(g->token_type), g->token_type == NULL);
+	put(c, COL_METADATA, ov_jsonb_datum(metadata), metadata == NULL);
+	put_bytes(c, COL_ACCESS, g->access, g->access_len);
+	put_bytes(c, COL_REFRESH, g->refresh, g->refresh_len);
+	put_bytes(c, COL_ID_TOKEN, g->id, g->id_len);
+	put_bytes(c, COL_FINGERPRINT, g->has_fingerprint ? g->fingerprint : NULL, OV_FINGERPRINT_LEN);
+	put_time(c, COL_FORCED, g->forced ? now : 0);
+	put(c, COL_KEY, Int64GetDatum(g->key_id), false);
+	c->n++;
+}
+
+/* Their rows are locked, by us. */
+static void
+install_together(Columns *c, TimestampTz now)
+{
+	static const char letters[] = "ulzzztjbbbbzl";
+	OvArgs		a = {0};
+
+	if (c->n == 0)
+		return;
+	ov_arg_time(&a, now);
+	for (int col = 0; col < NCOLS; col++)
+		ov_arg_array(&a, letters[col], c->v[col], c->nulls[col], c->n);
+	if (ov_run(&install_many, OV_WRITE, &a) != c->n)
+		elog(ERROR, "not all of the locked connections could be written");
+}
+
+/* The row of this connection among the n locked ones, or NULL */
+static const OvRow *
+find_row(const OvRow *rows, const unsigned char (*ids)[16], int n, const unsigned char id[16])
+{
+	for (int i = 0; i < n; i++)
+		if (memcmp(ids[i], id, 16) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+void
+ov_grants_install(const OvGrant *const *grants, int n, OvStored *stored, TimestampTz now)
+{
+	const unsigned char **wanted = palloc(sizeof(char *) * n);
+	OvRow	   *rows = palloc(sizeof(OvRow) * n);
+	unsigned char (*ids)[16] = palloc(16 * (Size) n);
+	Columns		columns = {.n = 0};
+	OvArgs		a = {0};
+	int			nrows;
+
+	for (int i = 0; i < n; i++)
+		wanted[i] = grants[i]->connection_id;
+	ov_arg_uuids(&a, wanted, n);
+	nrows = (int) ov_run(&lock_rows, OV_WRITE, &a);
+	Assert(nrows <= n);
+	for (int i = 0; i < nrows; i++)
+	{
+		read_row(i, &rows[i]);
+		memcpy(ids[i], ov_uuid(i, 7), 16);
+	}
+	for (int col = 0; col < NCOLS; col++)
+	{
+		columns.v[col] = palloc(sizeof(Datum) * n);
+		columns.nulls[col] = palloc(n);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		const OvGrant *g = grants[i];
+		const OvRow *row = find_row(rows, (const unsigned char (*)[16]) ids, nrows, g->connection_id);
+
+		/* One that is not among them may have come free since: that is no matter. */
+		if (row == NULL || g->nscopes >= 0)
+			stored[i] = ov_grant_install(g, now);
+		else if ((stored[i] = judge(g, OV_LOCK_OURS, row)) == OV_STORED_INSTALLED)
+			add_columns(&columns, g, row, now);
+	}
+	install_together(&columns, now);
 }
 
 OvStored

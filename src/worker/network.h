@@ -107,6 +107,13 @@ ov_arg_texts(OvArgs *a, const char *const *items, int n)	/* n < 0: NULL */
 {
 	ov_arg(a, n < 0 ? OV_NULL : ov_text_array_datum(items, n), n < 0);
 }
+static inline void
+ov_arg_array(OvArgs *a, char letter, Datum *items, bool *nulls, int n)
+{
+	ov_arg(a, ov_array_datum(letter, items, nulls, n), false);
+}
+/* uuid[] of these ids */
+extern void ov_arg_uuids(OvArgs *a, const unsigned char *const *ids, int n);
 static inline uint64
 ov_run(OvQuery *q, OvSnapshot how, const OvArgs *a)
 {
@@ -339,6 +346,7 @@ typedef struct OvGrant
 	const char *const *scopes;
 	int			nscopes;		/* -1: the answer did not say */
 	const char *metadata;		/* JSON object: merged into, or for a consent in place of, the row's */
+	bool		same_metadata;	/* it is the row's: nothing to merge */
 	bool		has_fingerprint;	/* of the access token that is replaced */
 	unsigned char fingerprint[OV_FINGERPRINT_LEN];
 	/* a consent only */
@@ -373,6 +381,8 @@ typedef struct OvRow			/* what is looked at under the row's lock */
 /* All in the caller's transaction, and without waiting for a lock. */
 extern OvLock ov_row_lock(const unsigned char connection_id[16], OvRow *row);
 extern OvStored ov_grant_install(const OvGrant *g, TimestampTz now);
+/* The same for many different connections; stored[i] says what became of each. */
+extern void ov_grants_install(const OvGrant *const *grants, int n, OvStored *stored, TimestampTz now);
 /* The grant is dead, unless the row has moved on. */
 extern OvStored ov_grant_end(const unsigned char connection_id[16], int64 generation, int64 epoch,
 							 const char *reason, const char *detail, TimestampTz now);

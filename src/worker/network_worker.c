@@ -617,6 +617,11 @@ start(Oid database)
 	ov_conceal_worker("network worker");
 	if (!ov_worker_connect(database))
 		proc_exit(0);
+	/*
+	 * What its statements look for has an index.  Tables that have just grown, or
+	 * are full of rows deleted a moment ago, look small to the planner.
+	 */
+	SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	ov_worker_register(OV_WORKER_NETWORK, MyDatabaseId);
 	before_shmem_exit(leave, (Datum) 0);
 	ov_figure_add(OV_FIG_WORKER_STARTS, 1);

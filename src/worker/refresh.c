@@ -52,8 +52,8 @@ static OvQuery read_intent = {
 };
 static OvQuery insert_intents = {
 	"INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch, started_at, tries)"
-	" SELECT i.id, i.generation, i.epoch, $5, i.tries"
-	" FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::integer[]) i (id, generation, epoch, tries)", "aaaaz"
+	" SELECT i.id, i.generation, i.epoch, $5, i.tries::integer"
+	" FROM unnest($1, $2, $3, $4) i (id, generation, epoch, tries)", "ULLLz"
 };
 static OvQuery retry_intent = {
 	"UPDATE oauth_vault.intent SET in_doubt = true, tries = tries + 1, started_at = $2 WHERE connection_id IN"
@@ -388,27 +388,27 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 static void
 insert_claims(Round *r)
 {
-	const char **columns[4];
+	Datum	   *columns[4];
 	OvArgs		a = {0};
 	int			n = 0;
 
 	for (int i = 0; i < 4; i++)
-		columns[i] = palloc(sizeof(char *) * r->n);
+		columns[i] = palloc(sizeof(Datum) * r->n);
 	for (int i = 0; i < r->n; i++)
 	{
 		OvWant	   *w = r->wants[i];
 
 		if (!w->unclaimed || w->verdict != OV_STARTED)
 			continue;
-		columns[0][n] = ov_uuid_text(w->id);
-		columns[1][n] = psprintf(INT64_FORMAT, w->job->g.generation);
-		columns[2][n] = psprintf(INT64_FORMAT, w->job->g.epoch);
-		columns[3][n++] = w->job->job.reserved ? "1" : "0";
+		columns[0][n] = ov_uuid_datum(w->id);
+		columns[1][n] = Int64GetDatum(w->job->g.generation);
+		columns[2][n] = Int64GetDatum(w->job->g.epoch);
+		columns[3][n++] = Int64GetDatum(w->job->job.reserved ? 1 : 0);
 	}
 	if (n == 0)
 		return;
 	for (int i = 0; i < 4; i++)
-		ov_arg_texts(&a, columns[i], n);
+		ov_arg_array(&a, i == 0 ? 'u' : 'l', columns[i], NULL, n);
 	ov_arg_time(&a, r->now);
 	(void) ov_run(&insert_intents, OV_WRITE, &a);
 }

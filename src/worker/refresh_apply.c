@@ -22,6 +22,11 @@ static OvQuery delete_intent = {
 	"DELETE FROM oauth_vault.intent WHERE connection_id IN (SELECT connection_id FROM oauth_vault.intent"
 	" WHERE connection_id = $1 AND token_generation = $2 FOR UPDATE SKIP LOCKED)", "ul"
 };
+static OvQuery delete_intents = {
+	"DELETE FROM oauth_vault.intent WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM unnest($1, $2) i (id, generation)"
+	" JOIN oauth_vault.intent t ON t.connection_id = i.id AND t.token_generation = i.generation"
+	" FOR UPDATE OF t SKIP LOCKED))", "UL"
+};
 static OvQuery keep_doubt = {
 	"UPDATE oauth_vault.intent SET in_doubt = true, tries = $3 WHERE connection_id IN (SELECT connection_id"
 	" FROM oauth_vault.intent WHERE connection_id = $1 AND token_generation = $2 FOR UPDATE SKIP LOCKED)", "uli"
@@ -182,22 +187,42 @@ new_metadata(const OvRefresh *r)
 	return result;
 }
 
-static void
-install(OvRefresh *r, TimestampTz now)
+static bool
+same_scopes(const OvRefresh *r)
 {
-	OvGrant		g = r->g;
+	if (r->tokens.nscopes != r->nscopes)
+		return false;
+	for (int i = 0; i < r->nscopes; i++)
+		if (strcmp(r->tokens.scopes[i], r->scopes[i]) != 0)
+			return false;
+	return true;
+}
+
+/* What is to be installed */
+static OvGrant *
+grant_of(const OvRefresh *r)
+{
+	OvGrant    *g = palloc(sizeof(OvGrant));
 	const OvTokens *t = &r->tokens;
 
-	g.metadata = new_metadata(r);
-	if (g.metadata == NULL)
-		g.metadata = r->g.metadata;
-	g.can_refresh = true;		/* it just did */
-	g.expires_at = t->expires_at;
-	g.refresh_expires_at = t->refresh_expires_at;
-	g.token_type = t->token_type;
-	g.scopes = t->scopes;
-	g.nscopes = t->scopes ? t->nscopes : -1;
-	switch (ov_grant_install(&g, now))
+	*g = r->g;
+	g->metadata = new_metadata(r);
+	g->same_metadata = g->metadata == NULL;
+	if (g->same_metadata)
+		g->metadata = r->g.metadata;
+	g->can_refresh = true;		/* it just did */
+	g->expires_at = t->expires_at;
+	g->refresh_expires_at = t->refresh_expires_at;
+	g->token_type = t->token_type;
+	g->scopes = t->scopes;
+	g->nscopes = t->scopes == NULL || same_scopes(r) ? -1 : t->nscopes;
+	return g;
+}
+
+static void
+installed(OvRefresh *r, OvStored stored)
+{
+	switch (stored)
 	{
 		case OV_STORED_INSTALLED:
 		case OV_STORED_STALE:
@@ -291,8 +316,7 @@ decide(OvRefresh *r, TimestampTz now)
 	switch (r->tokens.outcome)
 	{
 		case OV_OUT_OK:
-			install(r, now);
-			break;
+			break;				/* store_all() does them together */
 		case OV_OUT_DEAD:
 			dead(r, now);
 			break;
@@ -340,13 +364,35 @@ is_over(const OvRefresh *r)
 static void
 store(OvRefresh *r, TimestampTz now)
 {
-	r->end = OV_END_LATER;
-	r->paused_now = false;
 	if (is_over(r))
 		dead(r, now);
 	else
 		decide(r, now);
 	close_intent(r);
+}
+
+/* New tokens: in a few statements for all of them */
+static void
+store_tokens(OvRefresh **refreshes, int n, TimestampTz now)
+{
+	const OvGrant **grants = palloc(sizeof(OvGrant *) * n);
+	OvStored   *stored = palloc(sizeof(OvStored) * n);
+	const unsigned char **ids = palloc(sizeof(char *) * n);
+	Datum	   *generations = palloc(sizeof(Datum) * n);
+	OvArgs		a = {0};
+
+	for (int i = 0; i < n; i++)
+	{
+		grants[i] = grant_of(refreshes[i]);
+		ids[i] = grants[i]->connection_id;
+		generations[i] = Int64GetDatum(grants[i]->generation);
+	}
+	ov_grants_install(grants, n, stored, now);
+	for (int i = 0; i < n; i++)
+		installed(refreshes[i], stored[i]);
+	ov_arg_uuids(&a, ids, n);
+	ov_arg_array(&a, 'l', generations, NULL, n);
+	(void) ov_run(&delete_intents, OV_WRITE, &a);
 }
 
 /* ---- telling ---- */
@@ -474,9 +520,22 @@ static void
 store_all(void *arg)
 {
 	Batch	   *b = arg;
+	OvRefresh **renewed = palloc(sizeof(OvRefresh *) * b->n);
+	int			nrenewed = 0;
 
 	for (int i = 0; i < b->n; i++)
-		store(b->refreshes[i], b->now);
+	{
+		OvRefresh  *r = b->refreshes[i];
+
+		r->end = OV_END_LATER;
+		r->paused_now = false;
+		if (r->tokens.outcome == OV_OUT_OK)
+			renewed[nrenewed++] = r;
+		else
+			store(r, b->now);
+	}
+	if (nrenewed > 0)
+		store_tokens(renewed, nrenewed, b->now);
 }
 
 static void

@@ -14,9 +14,9 @@
 
 static OvQuery one = {COLUMNS " WHERE connection_id = $1", "u"};
 static OvQuery many = {
-	COLUMNS " WHERE connection_id = ANY ($1::uuid[])"
+	COLUMNS " WHERE connection_id = ANY ($1)"
 	" AND NOT EXISTS (SELECT FROM oauth_vault.intent i WHERE i.connection_id = c.connection_id)"
-	" AND connection_id NOT IN (SELECT g.connection_id FROM oauth_vault.grant_inbox g)", "a"
+	" AND connection_id NOT IN (SELECT g.connection_id FROM oauth_vault.grant_inbox g)", "U"
 };
 
 static void
@@ -65,13 +65,10 @@ ov_refresh_load(const unsigned char id[16], OvRefreshRow *row)
 OvLoadedRow *
 ov_refresh_load_many(const unsigned char *const *ids, int n, int *nrows)
 {
-	const char **texts = palloc(sizeof(char *) * n);
 	OvLoadedRow *rows;
 	OvArgs		a = {0};
 
-	for (int i = 0; i < n; i++)
-		texts[i] = ov_uuid_text(ids[i]);
-	ov_arg_texts(&a, texts, n);
+	ov_arg_uuids(&a, ids, n);
 	*nrows = (int) ov_run(&many, OV_READ, &a);
 	rows = palloc0(sizeof(OvLoadedRow) * (*nrows + 1));
 	for (int i = 0; i < *nrows; i++)

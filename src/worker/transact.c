@@ -54,6 +54,18 @@ ov_refuse_database(OvFailure *f, int state)
 						 "See the server log; try again.");
 }
 
+/* ---- arguments ---- */
+
+void
+ov_arg_uuids(OvArgs *a, const unsigned char *const *ids, int n)
+{
+	Datum	   *items = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		items[i] = ov_uuid_datum(ids[i]);
+	ov_arg_array(a, 'u', items, NULL, n);
+}
+
 /* ---- transactions ---- */
 
 /*

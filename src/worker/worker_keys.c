@@ -44,7 +44,7 @@ static OvQuery wrapped_key = {
 };
 static OvQuery wrapped_keys = {
 	"SELECT k.key_id, c.tenant, c.user_id, k.wrapped FROM oauth_vault.connection c"
-	" JOIN oauth_vault.vault_key k USING (key_id) WHERE c.connection_id = ANY ($1::uuid[])", "a"
+	" JOIN oauth_vault.vault_key k USING (key_id) WHERE c.connection_id = ANY ($1)", "U"
 };
 static OvQuery current_key = {
 	"SELECT key_id, wrapped FROM oauth_vault.vault_key WHERE kind = 'user' AND tenant = $1 AND user_id = $2"
@@ -322,16 +322,13 @@ ask_items(const unsigned char vault_id[16], OvMsg *m, const KeyItem *items, int 
 void
 ov_user_keys_prefetch(const unsigned char vault_id[16], const unsigned char *const *ids, int n)
 {
-	const char **texts = palloc(sizeof(char *) * n);
 	KeyItem		items[MAX_ITEMS];
 	int			nitems = 0;
 	OvArgs		a = {0};
 	OvMsg		m;
 	uint64		rows;
 
-	for (int i = 0; i < n; i++)
-		texts[i] = ov_uuid_text(ids[i]);
-	ov_arg_texts(&a, texts, n);
+	ov_arg_uuids(&a, ids, n);
 	rows = ov_run(&wrapped_keys, OV_READ, &a);
 	ov_msg_init(&m, ask_buf, sizeof(ask_buf));
 	for (uint64 i = 0; i < rows; i++)
