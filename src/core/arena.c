@@ -23,7 +23,7 @@
 
 #define BLOCK_SIZE (16 * 1024)
 #define POOL_FIRST 16			/* blocks that a guarded process has from its start */
-#define POOL_MAX 256
+#define POOL_MAX 1024
 #define ALIGN(n) (((n) + 15) & ~(size_t) 15)
 
 typedef struct Block

@@ -7,9 +7,8 @@
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <openssl/rand.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,20 +123,47 @@ ov_random_token(OvArena *arena, int nbytes)
 	return out;
 }
 
-/* A digest that was not computed must not become a key or pass a comparison. */
+/*
+ * One context per process and algorithm, because OpenSSL's one-shot functions look
+ * the algorithm up by name each time.  A digest that was not computed must not
+ * become a key or pass a comparison.
+ */
 void
 ov_sha256(const void *data, size_t len, unsigned char out[32])
 {
-	if (SHA256(data, len, out) == NULL)
+	static _Thread_local EVP_MD_CTX *ctx = NULL;
+	static _Thread_local EVP_MD *md = NULL;
+
+	if (ctx == NULL)
+	{
+		md = EVP_MD_fetch(NULL, "SHA256", NULL);
+		ctx = EVP_MD_CTX_new();
+	}
+	if (md == NULL || ctx == NULL || EVP_DigestInit_ex(ctx, md, NULL) != 1 ||
+		EVP_DigestUpdate(ctx, data, len) != 1 || EVP_DigestFinal_ex(ctx, out, NULL) != 1)
 		abort();
 }
 
 void
 ov_hmac_sha256(const void *key, size_t keylen, const void *data, size_t len, unsigned char out[32])
 {
-	unsigned int n = 32;
+	static const unsigned char no_key[32];
+	static _Thread_local EVP_MAC_CTX *ctx = NULL;
+	size_t		n;
 
-	if (HMAC(EVP_sha256(), key, (int) keylen, data, len, out, &n) == NULL)
+	if (ctx == NULL)
+	{
+		OSSL_PARAM	params[2] = {OSSL_PARAM_construct_utf8_string("digest", "SHA256", 0), OSSL_PARAM_construct_end()};
+		EVP_MAC    *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+
+		ctx = EVP_MAC_CTX_new(mac);
+		EVP_MAC_free(mac);
+		if (ctx == NULL || EVP_MAC_init(ctx, no_key, sizeof(no_key), params) != 1)
+			abort();
+	}
+	/* The last one replaces the key in the context. */
+	if (EVP_MAC_init(ctx, key, keylen, NULL) != 1 || EVP_MAC_update(ctx, data, len) != 1 ||
+		EVP_MAC_final(ctx, out, &n, 32) != 1 || EVP_MAC_init(ctx, no_key, sizeof(no_key), NULL) != 1)
 		abort();
 }
 
@@ -203,13 +229,18 @@ unreserved(unsigned char c)
 static void
 percent_encode(OvStr *out, const char *s, bool space_is_plus)
 {
-	for (; *s != '\0'; s++)
+	for (;; s++)
 	{
-		unsigned char c = (unsigned char) *s;
+		const char *run = s;
+		unsigned char c;
 
-		if (unreserved(c))
-			ov_str_putc(out, (char) c);
-		else if (c == ' ' && space_is_plus)
+		while (unreserved((unsigned char) *s))
+			s++;
+		ov_str_add(out, run, (size_t) (s - run));
+		c = (unsigned char) *s;
+		if (c == '\0')
+			return;
+		if (c == ' ' && space_is_plus)
 			ov_str_putc(out, '+');
 		else
 			ov_str_printf(out, "%%%02X", c);

@@ -144,6 +144,17 @@ cipher_ctx(void)
 	return ctx;
 }
 
+/* Fetched once; EVP_aes_256_gcm() has it looked up for each record. */
+static const EVP_CIPHER *
+cipher(void)
+{
+	static _Thread_local EVP_CIPHER *aes = NULL;
+
+	if (aes == NULL)
+		aes = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+	return aes;
+}
+
 OvCode
 ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 					const unsigned char salt[32], const unsigned char iv[12],
@@ -173,8 +184,8 @@ ov_record_seal_with(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 	memcpy(p + 77, iv, 12);
 	p += OV_RECORD_HEADER;
 	expand(subkey, "ov1 key", salt, 32, key);
-	ok = ctx != NULL &&
-		EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, iv) == 1 &&
+	ok = ctx != NULL && cipher() != NULL &&
+		EVP_EncryptInit_ex(ctx, cipher(), NULL, key, iv) == 1 &&
 		EVP_EncryptUpdate(ctx, NULL, &n, aadbuf, (int) aadlen) == 1 &&
 		(len == 0 || EVP_EncryptUpdate(ctx, p, &n, plain, (int) len) == 1) &&
 		EVP_EncryptFinal_ex(ctx, p + len, &n) == 1 &&
@@ -242,8 +253,8 @@ ov_record_open(const unsigned char subkey[OV_KEY_LEN], const OvAad *aad,
 		return ov_fail(err, OV_E_AUTH, "record does not belong to this key");
 	expand(subkey, "ov1 key", salt, 32, key);
 	plainlen = len - OV_RECORD_OVERHEAD;
-	ok = ctx != NULL &&
-		EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, record + 77) == 1 &&
+	ok = ctx != NULL && cipher() != NULL &&
+		EVP_DecryptInit_ex(ctx, cipher(), NULL, key, record + 77) == 1 &&
 		EVP_DecryptUpdate(ctx, NULL, &n, aadbuf, (int) aadlen) == 1 &&
 		(plainlen == 0 ||
 		 EVP_DecryptUpdate(ctx, out, &n, record + OV_RECORD_HEADER, (int) plainlen) == 1) &&

@@ -208,6 +208,7 @@ typedef struct OvJob
 	/* Called outside libcurl, in the middle of the engine's round: reads the
 	 * answer into the arena; must neither raise an error nor palloc. */
 	void		(*read) (struct OvJob *job, const OvHttpResponse *resp);
+	void		(*release) (struct OvJob *job); /* what it shares with other jobs; NULL: nothing */
 	const char *secrets[OV_MAX_SENT];	/* what is sent: never quoted from the answer */
 	dlist_node	all;
 	struct OvJob *next;			/* among the arrived or the stuck */
@@ -254,8 +255,14 @@ typedef struct OvUserKeys
 /* Both subkeys of a person's key row.  In a transaction.  Callers cleanse. */
 extern bool ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *user_id,
 						 int64 key_id, OvUserKeys *keys, OvFailure *f);
-/* Asks for those of many connections at once, for ov_user_keys() to find. */
-extern void ov_user_keys_prefetch(const unsigned char vault_id[16], const unsigned char *const *ids, int n);
+/* Asks for those of many people at once, for ov_user_keys() to find. */
+typedef struct OvKeyOwner
+{
+	const char *tenant;
+	const char *user_id;
+	int64		key_id;
+} OvKeyOwner;
+extern void ov_user_keys_prefetch(const unsigned char vault_id[16], const OvKeyOwner *owners, int n);
 /* The same for the person's current key row, made if there is none. */
 extern bool ov_user_keys_current(const unsigned char vault_id[16], const char *tenant, const char *user_id,
 								 int64 *key_id, OvUserKeys *keys, OvFailure *f);

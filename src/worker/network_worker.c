@@ -221,6 +221,8 @@ void
 ov_job_free(OvJob *job)
 {
 	ov_host_release(job);
+	if (job->release != NULL)
+		job->release(job);
 	dlist_delete(&job->all);
 	njobs--;
 	ov_arena_free(job->arena);
@@ -580,6 +582,8 @@ leave(int code, Datum arg)
 	{
 		OvJob	   *job = dlist_container(OvJob, all, iter.cur);
 
+		if (job->release != NULL)
+			job->release(job);
 		ov_arena_free(job->arena);
 		job->arena = NULL;
 	}
@@ -622,6 +626,7 @@ start(Oid database)
 	 * are full of rows deleted a moment ago, look small to the planner.
 	 */
 	SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_SUSET, PGC_S_OVERRIDE);
 	ov_worker_register(OV_WORKER_NETWORK, MyDatabaseId);
 	before_shmem_exit(leave, (Datum) 0);
 	ov_figure_add(OV_FIG_WORKER_STARTS, 1);

@@ -40,6 +40,7 @@ typedef struct Round
 	OvLoadedRow *loaded;		/* what was read for all of them together */
 	int			nloaded;
 	OvConnector *connectors[32];
+	unsigned char digests[32][32];	/* of the connectors */
 	int			nconnectors;
 } Round;
 
@@ -131,8 +132,24 @@ connector_of(Round *r, const unsigned char id[16])
 			return r->connectors[i];
 	c = ov_connector_by_id(id);
 	if (c != NULL && r->nconnectors < lengthof(r->connectors))
+	{
+		ov_connector_digest(c, r->digests[r->nconnectors]);
 		r->connectors[r->nconnectors++] = c;
+	}
 	return c;
+}
+
+static const unsigned char *
+connector_digest(const Round *r, const OvConnector *c)
+{
+	unsigned char *digest;
+
+	for (int i = 0; i < r->nconnectors; i++)
+		if (r->connectors[i] == c)
+			return r->digests[i];
+	digest = palloc(32);
+	ov_connector_digest(c, digest);
+	return digest;
 }
 
 static void
@@ -233,27 +250,22 @@ static bool
 build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, OvRefresh *job, const char **dead, OvFailure *f)
 {
 	OvArena    *arena = job->job.arena;
-	unsigned char digest[32];
-	OvClient	client = {0};
+	OvRules    *rules;
 	OvAad		aad;
 	OvError		err = {0};
 	OvCode		code;
 
 	*dead = NULL;
-	code = ov_connector_provider(arena, c, row->metadata, &job->provider, &err);
-	if (code != OV_OK)
-		return ov_refuse(f, "OV022", psprintf("the rules of connector \"%s\" cannot be used: %s", c->name, err.message),
-						 ov_detail("reason", err.message, "connector", c->name, NULL),
-						 "An administrator must correct the connector or its provider's rules.");
-	if (!ov_hosts_check(arena, c, row->metadata, job->provider, digest, f))
+	if (!ov_rules_use(&job->rules, r->home.vault_id, c, connector_digest(r, c), row->metadata, f))
 		return false;
+	rules = job->rules;
 	/* A grant's hosts are those it was made with. */
-	if (memcmp(digest, row->hosts_digest, 32) != 0)
+	if (memcmp(rules->hosts_digest, row->hosts_digest, 32) != 0)
 	{
 		*dead = "hosts_changed";
 		return false;
 	}
-	if (!ov_provider_can_refresh(job->provider))
+	if (!ov_provider_can_refresh(rules->provider))
 	{
 		*dead = "expired_no_refresh_token";
 		return false;
@@ -273,19 +285,13 @@ build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, 
 		ov_token_fingerprint(job->keys->access, job->access_token, strlen(job->access_token), job->g.fingerprint);
 		job->g.has_fingerprint = true;
 	}
-	if (!ov_client(arena, r->home.vault_id, c, false, &client, f))
+	if (!ov_rules_client(rules, r->home.vault_id, c, f))
 		return false;
-	if (c->previous_secret != NULL)
-	{
-		if (!ov_client(arena, r->home.vault_id, c, true, &job->previous, f))
-			return false;
-		job->has_previous = true;
-	}
 	ov_job_sends(&job->job, job->refresh_token);
 	ov_job_sends(&job->job, job->access_token);
-	ov_job_sends(&job->job, client.client_secret);
-	ov_job_sends(&job->job, job->previous.client_secret);
-	code = ov_refresh_request(arena, job->provider, &client, job->refresh_token, job->access_token, &job->req, &err);
+	ov_job_sends(&job->job, rules->client.client_secret);
+	ov_job_sends(&job->job, rules->previous.client_secret);
+	code = ov_refresh_request(arena, rules->provider, &rules->client, job->refresh_token, job->access_token, &job->req, &err);
 	if (code == OV_OK && !ov_arena_failed(arena))
 		return true;
 	if (code == OV_E_NOTFOUND)
@@ -297,6 +303,12 @@ build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, 
 					 "the request to the provider could not be built",
 					 ov_detail("reason", err.message[0] ? err.message : "out of memory", "connector", c->name, NULL),
 					 "An administrator must correct the connector or its provider's rules.");
+}
+
+static void
+release(OvJob *job)
+{
+	ov_rules_release(((OvRefresh *) job)->rules);
 }
 
 /* A job that will not be sent after all */
@@ -335,6 +347,7 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 	}
 	w->job = job = ov_job_new(OV_JOB_REFRESH, sizeof(OvRefresh), ov_refresh_read);
 	describe(job, w, row, c);
+	job->job.release = release;
 	job->in_doubt = tries > 0;
 	job->tries = tries + 1;
 	if (!build(r, w, row, c, job, &dead, &w->failure))
@@ -347,7 +360,7 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 			refuse(w);
 		return;
 	}
-	if (tries > 0 && (tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(job->provider)))
+	if (tries > 0 && (tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(job->rules->provider)))
 	{
 		drop(w);
 		end(r, w, row, c, "refresh_outcome_unknown");
@@ -568,11 +581,19 @@ static void
 read_ahead(Round *r)
 {
 	const unsigned char **ids = palloc(sizeof(unsigned char *) * r->n);
+	OvKeyOwner *owners;
 
 	for (int i = 0; i < r->n; i++)
 		ids[i] = r->wants[i]->id;
 	r->loaded = ov_refresh_load_many(ids, r->n, &r->nloaded);
-	ov_user_keys_prefetch(r->home.vault_id, ids, r->n);
+	owners = palloc(sizeof(OvKeyOwner) * r->nloaded);
+	for (int i = 0; i < r->nloaded; i++)
+	{
+		const OvRefreshRow *row = &r->loaded[i].row;
+
+		owners[i] = (OvKeyOwner) {row->tenant, row->user_id, row->key_id};
+	}
+	ov_user_keys_prefetch(r->home.vault_id, owners, r->nloaded);
 }
 
 static void

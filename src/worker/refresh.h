@@ -17,12 +17,30 @@ typedef struct OvWaiter
 	bool		rejected;		/* asked by REJECTED: wants a result, not a reason */
 } OvWaiter;
 
+/*
+ * What refreshes at one connector, with the same captured values, have in common:
+ * read and decrypted once, for as long as any of them is under way (refresh_rules.c).
+ */
+typedef struct OvRules
+{
+	unsigned char digest[32];	/* hash key: of all that it is made of */
+	int			users;
+	bool		shared;			/* can be found */
+	OvArena    *arena;
+	const OvProvider *provider;
+	unsigned char hosts_digest[32];
+	bool		has_client;
+	OvClient	client;
+	OvClient	previous;		/* with the client secret before this one */
+	bool		has_previous;
+} OvRules;
+
 /* A refresh under way; its intent row is committed. */
 typedef struct OvRefresh
 {
 	OvJob		job;
 	OvGrant		g;
-	const OvProvider *provider;
+	OvRules    *rules;
 	OvHttpRequest req;
 	OvUserKeys *keys;			/* in the arena */
 	unsigned char vault_id[16];
@@ -30,9 +48,7 @@ typedef struct OvRefresh
 	const char *access_token;
 	char	  **scopes;			/* granted so far */
 	int			nscopes;
-	OvClient	previous;		/* with the client secret before this one */
-	bool		has_previous;
-	bool		on_previous;
+	bool		on_previous;	/* sent with the client secret before this one */
 	int64		secret_generation;
 	bool		in_doubt;		/* this refresh token was sent before, and the answer is not known */
 	int			tries;			/* how often it has been sent, with this */
@@ -132,6 +148,14 @@ typedef struct OvWant
 extern void ov_refresh_claim(OvWant **wants, int n);
 /* The refresh of this connection that is under way, or NULL */
 extern OvRefresh *ov_refresh_running(const unsigned char id[16]);
+
+/* refresh_rules.c: *use is to be released whatever comes; connector: ov_connector_digest(), once a
+ * round.  In a transaction.  false: *f. */
+extern bool ov_rules_use(OvRules **use, const unsigned char vault_id[16], const OvConnector *c,
+						 const unsigned char connector[32], const char *metadata, OvFailure *f);
+extern bool ov_rules_client(OvRules *rules, const unsigned char vault_id[16], const OvConnector *c, OvFailure *f);
+extern void ov_rules_release(OvRules *rules);	/* NULL is fine; the last one cleanses */
+extern void ov_connector_digest(const OvConnector *c, unsigned char digest[32]);
 
 /* refresh_load.c: the row; false: there is none */
 extern bool ov_refresh_load(const unsigned char id[16], OvRefreshRow *row);

@@ -135,7 +135,7 @@ ov_refresh_read(OvJob *job, const OvHttpResponse *resp)
 	OvRefresh  *r = (OvRefresh *) job;
 
 	r->unanswered = resp->sent && (resp->status == 0 || resp->transport_error != NULL);
-	ov_token_response(job->arena, r->provider, resp, true, (int64_t) time(NULL), &r->tokens);
+	ov_token_response(job->arena, r->rules->provider, resp, true, (int64_t) time(NULL), &r->tokens);
 	if (r->tokens.outcome == OV_OUT_OK)
 		(void) seal(r);
 }
@@ -358,7 +358,7 @@ close_intent(const OvRefresh *r)
 static bool
 is_over(const OvRefresh *r)
 {
-	return r->unanswered && r->tokens.outcome == OV_OUT_TRANSIENT && !ov_provider_retry_in_doubt(r->provider);
+	return r->unanswered && r->tokens.outcome == OV_OUT_TRANSIENT && !ov_provider_retry_in_doubt(r->rules->provider);
 }
 
 static void
@@ -499,10 +499,11 @@ send_again(OvRefresh *r)
 {
 	OvHttpRequest req;
 
-	if (r->tokens.outcome != OV_OUT_MISCONFIGURED || !r->has_previous || r->on_previous)
+	if (r->tokens.outcome != OV_OUT_MISCONFIGURED || !r->rules->has_previous || r->on_previous)
 		return false;
 	r->on_previous = true;
-	if (ov_refresh_request(r->job.arena, r->provider, &r->previous, r->refresh_token, r->access_token, &req, NULL) != OV_OK)
+	if (ov_refresh_request(r->job.arena, r->rules->provider, &r->rules->previous, r->refresh_token, r->access_token, &req,
+						   NULL) != OV_OK)
 		return false;
 	r->job.failures = 0;
 	ov_job_send(&r->job, &req);

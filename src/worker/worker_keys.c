@@ -43,8 +43,7 @@ static OvQuery wrapped_key = {
 	"SELECT wrapped FROM oauth_vault.vault_key WHERE key_id = $1", "l"
 };
 static OvQuery wrapped_keys = {
-	"SELECT k.key_id, c.tenant, c.user_id, k.wrapped FROM oauth_vault.connection c"
-	" JOIN oauth_vault.vault_key k USING (key_id) WHERE c.connection_id = ANY ($1)", "U"
+	"SELECT key_id, wrapped FROM oauth_vault.vault_key WHERE key_id = ANY ($1)", "L"
 };
 static OvQuery current_key = {
 	"SELECT key_id, wrapped FROM oauth_vault.vault_key WHERE kind = 'user' AND tenant = $1 AND user_id = $2"
@@ -315,47 +314,69 @@ ask_items(const unsigned char vault_id[16], OvMsg *m, const KeyItem *items, int 
 	OPENSSL_cleanse(reply_buf, reply.len);
 }
 
+/* One more question in the message; false: there is no room, or the row has no key. */
+static bool
+put_item(OvMsg *m, const unsigned char vault_id[16], const OvKeyOwner *o, uint64 row)
+{
+	unsigned char buf[ITEM_MAX];
+	OvMsg		question;
+	size_t		len;
+	const unsigned char *wrapped = ov_bytea(row, 2, &len);
+
+	ov_msg_init(&question, buf, sizeof(buf));
+	put_question(&question, OV_KIND_USER, vault_id, o->key_id);
+	ov_msg_put_str(&question, OV_TAG_TENANT, o->tenant);
+	ov_msg_put_str(&question, OV_TAG_USER, o->user_id);
+	ov_msg_put(&question, OV_TAG_WRAPPED, wrapped, len);
+	if (question.overflow || len == 0)
+		return false;
+	ov_msg_put(m, OV_TAG_ITEM, question.data, question.len);
+	return true;
+}
+
 /*
- * Fetches the keys of these connections' people that are not in the cache yet.
- * Whatever goes wrong is found out when a key is needed.
+ * Fetches the keys of these people that are not in the cache yet.  Whatever goes
+ * wrong is found out when a key is needed.
  */
 void
-ov_user_keys_prefetch(const unsigned char vault_id[16], const unsigned char *const *ids, int n)
+ov_user_keys_prefetch(const unsigned char vault_id[16], const OvKeyOwner *owners, int n)
 {
+	const OvKeyOwner **missing = palloc(sizeof(OvKeyOwner *) * n);
+	unsigned char (*digests)[32] = palloc(32 * (Size) n);
+	Datum	   *ids = palloc(sizeof(Datum) * n);
 	KeyItem		items[MAX_ITEMS];
-	int			nitems = 0;
+	int			nmissing = 0,
+				nitems = 0;
 	OvArgs		a = {0};
 	OvMsg		m;
 	uint64		rows;
 
-	ov_arg_uuids(&a, ids, n);
+	for (int i = 0; i < n; i++)
+	{
+		Cached	   *vacant;
+
+		owner_digest(owners[i].tenant, owners[i].user_id, digests[nmissing]);
+		if (look_up(vault_id, owners[i].key_id, digests[nmissing], &vacant) != NULL)
+			continue;
+		ids[nmissing] = Int64GetDatum(owners[i].key_id);
+		missing[nmissing++] = &owners[i];
+	}
+	if (nmissing == 0)
+		return;
+	ov_arg_array(&a, 'l', ids, NULL, nmissing);
 	rows = ov_run(&wrapped_keys, OV_READ, &a);
 	ov_msg_init(&m, ask_buf, sizeof(ask_buf));
-	for (uint64 i = 0; i < rows; i++)
+	for (uint64 row = 0; row < rows; row++)
 	{
-		unsigned char buf[ITEM_MAX];
-		KeyItem	   *item = &items[nitems];
-		char	   *tenant = ov_text(i, 2);
-		char	   *user_id = ov_text(i, 3);
-		const unsigned char *wrapped;
-		size_t		len;
-		Cached	   *vacant;
-		OvMsg		question;
+		int64		key_id = ov_int8(row, 1);
+		int			i = 0;
 
-		item->key_id = ov_int8(i, 1);
-		owner_digest(tenant, user_id, item->owner);
-		if (look_up(vault_id, item->key_id, item->owner, &vacant) != NULL)
+		while (i < nmissing && missing[i]->key_id != key_id)
+			i++;
+		if (i == nmissing || !put_item(&m, vault_id, missing[i], row))
 			continue;
-		wrapped = ov_bytea(i, 4, &len);
-		ov_msg_init(&question, buf, sizeof(buf));
-		put_question(&question, OV_KIND_USER, vault_id, item->key_id);
-		ov_msg_put_str(&question, OV_TAG_TENANT, tenant);
-		ov_msg_put_str(&question, OV_TAG_USER, user_id);
-		ov_msg_put(&question, OV_TAG_WRAPPED, wrapped, len);
-		if (question.overflow)
-			continue;
-		ov_msg_put(&m, OV_TAG_ITEM, question.data, question.len);
-		nitems++;
+		items[nitems].key_id = key_id;
+		memcpy(items[nitems++].owner, digests[i], 32);
 		if (nitems < MAX_ITEMS && m.cap - m.len > ITEM_MAX + 16)
 			continue;
 		ask_items(vault_id, &m, items, nitems);
