@@ -86,6 +86,15 @@ load(const OvConnector *c, const char *metadata, OvRules *rules, OvFailure *f)
 	return ov_hosts_check(rules->arena, c, metadata, rules->provider, rules->hosts_digest, f);
 }
 
+/* What does not fit into memory must not be found by others. */
+static bool
+fits(const OvRules *rules, OvFailure *f)
+{
+	return !ov_arena_failed(rules->arena) ||
+		ov_refuse(f, "OV020", "the request to the provider could not be built",
+				  ov_detail("reason", "out of memory", NULL), "Try again later.");
+}
+
 bool
 ov_rules_use(OvRules **use, const unsigned char vault_id[16], const OvConnector *c, const unsigned char connector[32],
 			 const char *metadata, OvFailure *f)
@@ -112,7 +121,7 @@ ov_rules_use(OvRules **use, const unsigned char vault_id[16], const OvConnector 
 	*use = rules = MemoryContextAllocZero(TopMemoryContext, sizeof(OvRules));
 	rules->users = 1;
 	rules->arena = ov_arena_new();
-	if (!load(c, metadata, rules, f))
+	if (!load(c, metadata, rules, f) || !fits(rules, f))
 		return false;
 	e = hash_search(in_use, digest, HASH_ENTER, NULL);
 	e->rules = rules;
@@ -127,7 +136,8 @@ ov_rules_client(OvRules *rules, const unsigned char vault_id[16], const OvConnec
 	if (rules->has_client)
 		return true;
 	if (!ov_client(rules->arena, vault_id, c, false, &rules->client, f) ||
-		(c->previous_secret != NULL && !ov_client(rules->arena, vault_id, c, true, &rules->previous, f)))
+		(c->previous_secret != NULL && !ov_client(rules->arena, vault_id, c, true, &rules->previous, f)) ||
+		!fits(rules, f))
 		return false;
 	rules->has_previous = c->previous_secret != NULL;
 	rules->has_client = true;
