@@ -13,7 +13,7 @@ INSERT INTO decided VALUES
 	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),
 	('oauth_set_client_secret', '{admin}'), ('oauth_set_provider', '{admin}'), ('oauth_set_scope_policy', '{admin}'),
 	('merge_patch', '{admin}'), ('vault_held', '{user,admin}'), ('vault_status', '{admin}'),
-	('row_visible', '{user,admin,auditor}'), ('session_tenant', '{user,admin,auditor}'),
+	('invalidate', '{}'), ('row_visible', '{user,admin,auditor}'), ('session_tenant', '{user,admin,auditor}'),
 	('session_user_id', '{user,admin,auditor}'),
 	('oauth_connections', '{user}'), ('oauth_reauth_prompts', '{user}'), ('oauth_my_access', '{user}'),
 	('oauth_connectors', '{admin}'), ('oauth_providers', '{admin}'), ('oauth_status', '{admin}'),

@@ -74,4 +74,11 @@
 /* 17: transaction_timeout ends a session with its transaction, even in the commit */
 #define OV_HAS_TRANSACTION_TIMEOUT (PG_VERSION_NUM >= 170000)
 
+/* 18: an index scan counts its searches */
+#if PG_VERSION_NUM < 180000
+#define ov_index_beginscan(table, index, snapshot, nkeys) index_beginscan(table, index, snapshot, nkeys, 0)
+#else
+#define ov_index_beginscan(table, index, snapshot, nkeys) index_beginscan(table, index, snapshot, NULL, nkeys, 0)
+#endif
+
 #endif							/* OV_COMPAT_H */

@@ -61,6 +61,12 @@ static int	nframes;
 
 static int	wake_level;			/* outermost nest level with something for the worker; 0: nothing */
 
+bool
+ov_call_possible(void)
+{
+	return ov_shmem_ready() && !RecoveryInProgress() && !IsInParallelMode() && !InSecurityRestrictedOperation();
+}
+
 static void
 check_context(void)
 {
@@ -101,6 +107,18 @@ person_of(FunctionCallInfo fcinfo, int assertion_arg)
 	}
 	PG_END_TRY();
 	return person;
+}
+
+const OvPerson *
+ov_call_person_at_hand(FunctionCallInfo fcinfo, int assertion_arg)
+{
+	text	   *assertion;
+
+	if (PG_ARGISNULL(assertion_arg))
+		return ov_person_at_hand(NULL, 0);
+	ov_secret_in_statement();
+	assertion = PG_GETARG_TEXT_PP(assertion_arg);
+	return ov_person_at_hand(VARDATA_ANY(assertion), VARSIZE_ANY_EXHDR(assertion));
 }
 
 void

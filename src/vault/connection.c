@@ -193,11 +193,10 @@ ov_connection_usable(const OvConnection *c)
 				 "Call oauth_begin for this connector and account and let the person consent.");
 }
 
-text *
-ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerprint[16])
+/* NULL if it does not open. The subkey is cleansed. */
+static text *
+open_with(OvCall *call, const OvConnection *c, unsigned char subkey[OV_KEY_LEN], unsigned char fingerprint[16], OvError *err)
 {
-	static const unsigned char unknown[16];
-	unsigned char subkey[OV_KEY_LEN];
 	OvAad		aad = {
 		.tenant = call->person->tenant,
 		.user_id = call->person->user_id,
@@ -205,9 +204,48 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 		.key_id = c->key_id,
 		.token_generation = c->generation
 	};
-	OvError		err = {0};
 	OvCode		code;
 	size_t		len = 0;
+	text	   *t;
+
+	memcpy(aad.vault_id, c->vault_id, 16);
+	memcpy(aad.connector_id, c->connector_id, 16);
+	memcpy(aad.connection_id, c->id, 16);
+	memcpy(aad.hosts_digest, c->hosts_digest, 32);
+
+	/* one byte more: ov_record_open ends it with a NUL */
+	t = MemoryContextAlloc(call->caller, VARHDRSZ + c->access_len - OV_RECORD_OVERHEAD + 1);
+	code = ov_record_open(subkey, &aad, c->access, c->access_len, (unsigned char *) VARDATA(t), &len, err);
+	if (code == OV_OK && fingerprint != NULL)
+		ov_token_fingerprint(subkey, VARDATA(t), len, fingerprint);
+	OPENSSL_cleanse(subkey, OV_KEY_LEN);
+	if (code != OV_OK)
+	{
+		OPENSSL_cleanse(VARDATA(t), c->access_len - OV_RECORD_OVERHEAD + 1);
+		return NULL;
+	}
+	SET_VARSIZE(t, VARHDRSZ + len);
+	return t;
+}
+
+text *
+ov_open_with_cached_key(OvCall *call, const OvConnection *c, unsigned char fingerprint[16])
+{
+	unsigned char subkey[OV_KEY_LEN];
+	OvError		err = {0};
+
+	if (c->access_len < OV_RECORD_OVERHEAD ||
+		!ov_access_subkey_cached(call->person, c->vault_id, c->key_id, subkey))
+		return NULL;
+	return open_with(call, c, subkey, fingerprint, &err);
+}
+
+text *
+ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerprint[16])
+{
+	static const unsigned char unknown[16];
+	unsigned char subkey[OV_KEY_LEN];
+	OvError		err = {0};
 	text	   *t;
 
 	if (memcmp(c->vault_id, unknown, sizeof(unknown)) == 0)
@@ -222,26 +260,12 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", c->wrapped == NULL ? "the person's key is missing" : "there is no record", NULL),
 				 "Call oauth_begin and let the person consent again; an administrator should look for lost rows.");
-	memcpy(aad.vault_id, c->vault_id, 16);
-	memcpy(aad.connector_id, c->connector_id, 16);
-	memcpy(aad.connection_id, c->id, 16);
-	memcpy(aad.hosts_digest, c->hosts_digest, 32);
-
-	/* one byte more: ov_record_open ends it with a NUL */
-	t = MemoryContextAlloc(call->caller, VARHDRSZ + c->access_len - OV_RECORD_OVERHEAD + 1);
 	ov_access_subkey(call->person, c->vault_id, c->key_id, c->wrapped, c->wrapped_len, subkey);
-	code = ov_record_open(subkey, &aad, c->access, c->access_len, (unsigned char *) VARDATA(t), &len, &err);
-	if (code == OV_OK && fingerprint != NULL)
-		ov_token_fingerprint(subkey, VARDATA(t), len, fingerprint);
-	OPENSSL_cleanse(subkey, sizeof(subkey));
-	if (code != OV_OK)
-	{
-		OPENSSL_cleanse(VARDATA(t), c->access_len - OV_RECORD_OVERHEAD + 1);
+	t = open_with(call, c, subkey, fingerprint, &err);
+	if (t == NULL)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", err.message, NULL),
 				 "The record was moved, changed or sealed under another key: an administrator must act.");
-	}
-	SET_VARSIZE(t, VARHDRSZ + len);
 	return t;
 }
 

@@ -220,23 +220,14 @@ authenticated_person(void)
 	return copy_id(for_call.user_id, id) ? &for_call : NULL;
 }
 
+/* The person verified before by this assertion; or NULL, and the slot to use next. */
 static const OvPerson *
-verify(const char *assertion)
+search(const unsigned char digest[32], int *vacant)
 {
-	unsigned char digest[32];
-	int			slot = 0;
-	OvPerson	person = {.source = OV_SOURCE_ASSERTION};
-	OvMsg	   *answer;
 	uint32		settings = ov_settings_generation();
 	int64		now = time(NULL);
-	char	   *tenant,
-			   *user;
+	int			slot = 0;
 
-	if (strlen(assertion) > MAX_ASSERTION)
-		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
-				 ov_detail("reason", "assertion is longer than 8192 bytes", NULL),
-				 "Mint a smaller assertion: carry fewer claims.");
-	ov_sha256(assertion, strlen(assertion), digest);
 	if (cache_settings != settings)
 	{
 		/* a key or an issuer may have been withdrawn */
@@ -264,6 +255,29 @@ verify(const char *assertion)
 		else if (cache[slot].used && cache[i].last_use < cache[slot].last_use)
 			slot = i;
 	}
+	*vacant = slot;
+	return NULL;
+}
+
+static const OvPerson *
+verify(const char *assertion)
+{
+	unsigned char digest[32];
+	int			slot = 0;
+	OvPerson	person = {.source = OV_SOURCE_ASSERTION};
+	OvMsg	   *answer;
+	uint32		settings = ov_settings_generation();
+	const OvPerson *cached;
+	char	   *tenant,
+			   *user;
+
+	if (strlen(assertion) > MAX_ASSERTION)
+		ov_raise(ERRCODE_OV_IDENTITY_INVALID, "the assertion is not valid",
+				 ov_detail("reason", "assertion is longer than 8192 bytes", NULL),
+				 "Mint a smaller assertion: carry fewer claims.");
+	ov_sha256(assertion, strlen(assertion), digest);
+	if ((cached = search(digest, &slot)) != NULL)
+		return cached;
 
 	ov_msg_put_str(ov_request(), OV_TAG_ASSERTION, assertion);
 	answer = ov_send(OV_WORKER_KEY, OV_OP_VERIFY);
@@ -376,6 +390,22 @@ ov_person(const char *assertion)
 	if (!is_bound)
 		no_identity();
 	return bound_person();
+}
+
+const OvPerson *
+ov_person_at_hand(const void *assertion, size_t len)
+{
+	const OvSettings *s = ov_settings_or_null();
+	unsigned char digest[32];
+	int			slot;
+
+	if (s == NULL || s->source != OV_SOURCE_ASSERTION)
+		return s == NULL || assertion != NULL ? NULL :
+			s->source == OV_SOURCE_ROLE ? person_of_role() : authenticated_person();
+	if (assertion == NULL)
+		return is_bound && bound.good_until > time(NULL) && bound.settings == ov_settings_generation() ? &bound : NULL;
+	ov_sha256(assertion, len, digest);
+	return search(digest, &slot);
 }
 
 /* ---- SQL ---- */

@@ -35,32 +35,57 @@ ov_forget_subkeys(void)
 	OPENSSL_cleanse(cache, sizeof(cache));
 }
 
-void
-ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
-				 const unsigned char *wrapped, size_t len, unsigned char subkey[OV_KEY_LEN])
+/* The slot with this key, or -1 and in *vacant the one to use next */
+static int
+search(const OvPerson *person, const unsigned char vault_id[16], int64 key_id, int *vacant)
 {
-	int			slot = 0;
-	OvMsg	   *m;
-	const void *key;
-	size_t		keylen;
-
 	ov_conceal_session();
 	if (generation != ov_settings_generation())
 	{
 		ov_forget_subkeys();
 		generation = ov_settings_generation();
 	}
+	*vacant = 0;
 	for (int i = 0; i < CACHE_SIZE; i++)
 	{
 		if (cache[i].key_id == key_id && memcmp(cache[i].vault_id, vault_id, 16) == 0 &&
 			strcmp(cache[i].user_id, person->user_id) == 0 && strcmp(cache[i].tenant, person->tenant) == 0)
 		{
 			cache[i].last_use = ++use_clock;
-			memcpy(subkey, cache[i].subkey, OV_KEY_LEN);
-			return;
+			return i;
 		}
-		if (cache[i].last_use < cache[slot].last_use)
-			slot = i;
+		if (cache[i].last_use < cache[*vacant].last_use)
+			*vacant = i;
+	}
+	return -1;
+}
+
+bool
+ov_access_subkey_cached(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
+						unsigned char subkey[OV_KEY_LEN])
+{
+	int			vacant;
+	int			i = search(person, vault_id, key_id, &vacant);
+
+	if (i >= 0)
+		memcpy(subkey, cache[i].subkey, OV_KEY_LEN);
+	return i >= 0;
+}
+
+void
+ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
+				 const unsigned char *wrapped, size_t len, unsigned char subkey[OV_KEY_LEN])
+{
+	int			slot;
+	OvMsg	   *m;
+	const void *key;
+	size_t		keylen;
+	int			cached = search(person, vault_id, key_id, &slot);
+
+	if (cached >= 0)
+	{
+		memcpy(subkey, cache[cached].subkey, OV_KEY_LEN);
+		return;
 	}
 	m = ov_request();
 	ov_msg_put_str(m, OV_TAG_KIND, OV_KIND_USER);

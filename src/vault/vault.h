@@ -60,6 +60,8 @@ extern void ov_session_reset(void);		/* DISCARD ALL: identity, cached assertions
  * for the one that is bound.  Raises OV001 or OV002.
  */
 extern const OvPerson *ov_person(const char *assertion);
+/* The same if nobody has to be asked and nothing is to be raised; else NULL. */
+extern const OvPerson *ov_person_at_hand(const void *assertion, size_t len);
 
 /* ---- the frame of a call (call.c) ---- */
 
@@ -86,6 +88,9 @@ typedef struct OvCall
  * then becomes oauth_vault_owner with search_path pg_catalog and SPI.
  * assertion_arg: index of the assertion parameter, or -1.
  */
+/* The same checks for the short way (token.c): false or NULL where that would raise or ask. */
+extern bool ov_call_possible(void);
+extern const OvPerson *ov_call_person_at_hand(FunctionCallInfo fcinfo, int assertion_arg);
 extern void ov_call_begin(OvCall *call, OvAccess access, FunctionCallInfo fcinfo, int assertion_arg);
 extern void ov_call_end(OvCall *call);
 /* The call in progress, NULL outside */
@@ -143,6 +148,9 @@ extern void ov_done_with_answer(void);
 /* The person's access subkey for this vault_key row, released or cached. */
 extern void ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
 							 const unsigned char *wrapped, size_t len, unsigned char subkey[OV_KEY_LEN]);
+/* The same if it is cached; else false. */
+extern bool ov_access_subkey_cached(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
+									unsigned char subkey[OV_KEY_LEN]);
 extern void ov_forget_subkeys(void);
 
 /* ---- audit (audit.c) ---- */
@@ -230,7 +238,19 @@ pg_noreturn extern void ov_ambiguous_account(OvConnection **list, int n);
 pg_noreturn extern void ov_no_connection(const char *reason);
 /* Opens the access token into a text datum of the caller's; fingerprint may be NULL */
 extern text *ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerprint[16]);
+/* The same with a cached subkey; NULL: there is none, or it does not open */
+extern text *ov_open_with_cached_key(OvCall *call, const OvConnection *c, unsigned char fingerprint[16]);
 extern void ov_cleanse_text(text *t);
+
+/* ---- the short way to a connection (hot.c) ---- */
+
+/*
+ * The person's live connection, read without SPI, if there is nothing to explain
+ * about it.  Of *c, what this does not fill in (key, policy, names) is zero.
+ */
+extern bool ov_hot_connection(const OvPerson *person, const char *connector, const char *account, OvConnection *c);
+/* c was found the long way since: the short one may be taken next time. */
+extern void ov_hot_remember(const OvConnection *c);
 
 /* ---- scopes (scope.c) ---- */
 
