@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# make-ca.sh DIR: a certificate authority and a server certificate for
-# localhost and 127.0.0.1, as ca.pem, ca-key.pem, server.pem, server-key.pem.
-# A directory that already holds a valid set is left alone.
+# make-ca.sh DIR [NAME...]: a certificate authority and a server certificate for
+# localhost, 127.0.0.1 and the names, as ca.pem, ca-key.pem, server.pem,
+# server-key.pem.  A directory that already holds a valid set is left alone.
 set -euo pipefail
 
-dir=${1:?usage: make-ca.sh DIR}
+dir=${1:?usage: make-ca.sh DIR [NAME...]}
+shift
 mkdir -p "$dir"
 cd "$dir"
 
@@ -39,6 +40,7 @@ subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
 subjectAltName = DNS:localhost, IP:127.0.0.1
 CONF
+for name; do sed -i "s/^subjectAltName = .*/&, DNS:$name/" "$work/conf"; done
 key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1"; }
 serial() { echo "0x0$(openssl rand -hex 15)"; }
 

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_assertion ov_consent ov_connect
+our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_sim ov_sim_cluster ov_assertion ov_consent ov_connect
   ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
 my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
@@ -27,9 +27,10 @@ sub ov_port { return $next_port++; }
 
 sub _ca
 {
+	my (@names) = @_;
 	return $ca_dir if $ca_dir;
 	$ca_dir = PostgreSQL::Test::Utils::tempdir();
-	system("$tree/test/idp/make-ca.sh", $ca_dir) == 0 or die "could not make a CA";
+	system("$tree/test/idp/make-ca.sh", $ca_dir, @names) == 0 or die "could not make a CA";
 	return $ca_dir;
 }
 
@@ -56,6 +57,26 @@ sub _server
 }
 sub ov_idp { return _server('idp.mjs', @_); }
 sub ov_fault { return _server('fault.mjs', @_); }
+
+# Every provider at its real names (test/sim), before any other server.
+sub ov_sim
+{
+	chomp(my @names = `node $tree/test/sim/server.mjs --hosts`);
+	die "the simulators have no hosts" unless @names;
+	_ca(@names);
+	return _server('../sim/server.mjs', @_);
+}
+
+# A cluster that finds them there: names are resolved for it alone (resolve.c).
+sub ov_sim_cluster
+{
+	my ($sim, $name, %opt) = @_;
+	my $so = PostgreSQL::Test::Utils::tempdir() . '/resolve.so';
+	system('gcc', '-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-o', $so, "$tree/test/sim/resolve.c", '-ldl') == 0
+	  or die "could not build resolve.c";
+	local %ENV = (%ENV, LD_PRELOAD => $so, SIM_PORT => $sim->{port});
+	return ov_cluster($name, hosts => [ map { @{ $_->{connect}{allow} // [] } } @{ ov_control($sim, 'GET', '/providers') } ], %opt);
+}
 
 sub ov_control
 {
