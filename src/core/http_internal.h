@@ -31,6 +31,7 @@ struct Transfer
 	void	   *arg;
 	bool		repeatable;		/* GET or HEAD */
 	bool		plain;			/* http, to loopback only */
+	char		host[OV_HTTP_HEADER_VALUE];	/* whom the certificate must be for */
 
 	/* what the callbacks saw */
 	bool		sent;

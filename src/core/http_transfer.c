@@ -13,6 +13,7 @@
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,7 +223,13 @@ take_header(char *data, size_t size, size_t n, void *arg)
 	name = (size_t) (colon - data);
 	colon++;
 	if (name == 12 && strncasecmp(data, "Content-Type", name) == 0)
-		take_value(t->content_type, colon, len - name - 1);
+	{
+		/* RFC 9110 section 5.3: there is one; of two that may differ neither is believed */
+		if (t->content_type[0] != '\0')
+			memcpy(t->content_type, ",", 2);
+		else
+			take_value(t->content_type, colon, len - name - 1);
+	}
 	else if (name == 11 && strncasecmp(data, "Retry-After", name) == 0)
 		take_value(t->retry_after, colon, len - name - 1);
 	else if (name == 4 && strncasecmp(data, "Date", name) == 0)
@@ -246,7 +253,8 @@ describe_verify_failure(Transfer *t)
 	curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
 	if (v->ssl_version == NULL || strncmp(v->ssl_version, "OpenSSL", 7) != 0)
 		why = "not trusted";
-	else if (verify != X509_V_OK && verify != X509_V_ERR_UNSPECIFIED)
+	else if (verify != X509_V_OK && verify != X509_V_ERR_UNSPECIFIED && verify != X509_V_ERR_HOSTNAME_MISMATCH &&
+			 verify != X509_V_ERR_IP_ADDRESS_MISMATCH)
 		why = X509_verify_cert_error_string(verify);
 	snprintf(t->error, sizeof(t->error), "TLS: certificate verify failed (CA file %s): %s",
 			 t->http->config->ca_file, why);
@@ -525,14 +533,48 @@ ca_cache_seconds(const Config *config)
 }
 #endif
 
-/* CURLOPT_SSL_CTX_FUNCTION: OpenSSL decrypts in place, and would leave the answers there */
-static CURLcode
-cleanse_plaintext(CURL *easy, void *ctx, void *arg)
+/* The URL's host as a certificate names it: without brackets, without the root's dot */
+static bool
+take_host(Transfer *t, const char *url)
 {
+	CURLU	   *u = curl_url();
+	char	   *host = NULL;
+	size_t		len = 0;
+
+	if (u != NULL && curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK &&
+		curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+	{
+		const char *from = host[0] == '[' ? host + 1 : host;
+
+		len = strcspn(from, "]");
+		if (len > 0 && from[len - 1] == '.')
+			len--;
+		if (len >= sizeof(t->host))
+			len = 0;
+		memcpy(t->host, from, len);
+		t->host[len] = '\0';
+	}
+	curl_free(host);
+	curl_url_cleanup(u);
+	return len > 0;
+}
+
+/*
+ * CURLOPT_SSL_CTX_FUNCTION.  OpenSSL decrypts in place, and would leave the
+ * answers there.  RFC 9525 section 2: a certificate is for the names in its
+ * subjectAltName; libcurl alone would believe the common name of one without.
+ */
+static CURLcode
+harden_tls(CURL *easy, void *ctx, void *arg)
+{
+	Transfer   *t = arg;
+	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
+
 	(void) easy;
-	(void) arg;
 	SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT);
-	return CURLE_OK;
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	return X509_VERIFY_PARAM_set1_ip_asc(param, t->host) == 1 ||
+		X509_VERIFY_PARAM_set1_host(param, t->host, 0) == 1 ? CURLE_OK : CURLE_OUT_OF_MEMORY;
 }
 
 /* All that follows must hold: an option that libcurl refuses stops the transfer. */
@@ -580,7 +622,8 @@ set_connection(Transfer *t)
 	SET(CURLOPT_CAINFO, c->ca_file);
 	SET(CURLOPT_CAPATH, NULL);	/* or the cache would be off */
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
-	SET(CURLOPT_SSL_CTX_FUNCTION, cleanse_plaintext);
+	SET(CURLOPT_SSL_CTX_FUNCTION, harden_tls);
+	SET(CURLOPT_SSL_CTX_DATA, t);
 
 	/* Good to have: what libcurl allocates for each request is cleansed after it */
 	curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long) UPLOAD_BUFFER);
@@ -653,7 +696,7 @@ ov_transfer_prepare(Transfer *t, const OvHttpRequest *req)
 	for (int i = 0; copied && i < req->nheaders; i++)
 		copied = add_header(t, req->headers[i]);
 	copied = copied && add_header(t, "Expect:");	/* do not wait for 100 */
-	t->easy = copied ? curl_easy_init() : NULL;
+	t->easy = copied && take_host(t, req->url) ? curl_easy_init() : NULL;
 	if (t->easy == NULL)
 	{
 		snprintf(t->error, sizeof(t->error), "out of memory");

@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAX_OVERLAYS 32
 
@@ -407,6 +408,37 @@ auth_in_params(const char *auth)
 		strcmp(auth, "client_id") == 0 || strcmp(auth, "private_key_jwt") == 0;
 }
 
+/* RFC 9110, RFC 9112: what is ours or libcurl's to say of a request */
+static bool
+header_is_ours(const char *name)
+{
+	static const char *const ours[] = {
+		"connection", "content-length", "content-type", "cookie", "dpop", "expect", "host", "keep-alive", "te", "trailer",
+		"transfer-encoding", "upgrade"
+	};
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (strcasecmp(name, ours[i]) == 0)
+			return true;
+	return strncasecmp(name, "proxy-", 6) == 0;
+}
+
+static OvCode
+check_headers(Checker *c, const OvJson *headers)
+{
+	for (const OvJson *h = headers != NULL ? headers->child : NULL; h != NULL; h = h->next)
+	{
+		if (!good_name(h->key, "-"))
+			return bad(c, h->key, "is not a header name");
+		if (header_is_ours(h->key))
+			return bad(c, h->key, "is not a header for rules to set");
+		for (const char *v = h->str; *v != '\0'; v++)
+			if ((unsigned char) *v < 0x20 || *v == 0x7f)
+				return bad(c, h->key, "has a control character in its value");
+	}
+	return OV_OK;
+}
+
 /* fallback: the section whose authentication this one inherits, or NULL */
 static OvCode
 check_request(Checker *c, const OvJson *section, const OvJson *fallback, const char *const *standard)
@@ -416,10 +448,8 @@ check_request(Checker *c, const OvJson *section, const OvJson *fallback, const c
 
 	if (section == NULL)
 		return OV_OK;
-	for (const OvJson *h = ov_json_get(section, "headers") != NULL ? ov_json_get(section, "headers")->child : NULL;
-		 h != NULL; h = h->next)
-		if (!good_name(h->key, "-"))
-			return bad(c, h->key, "is not a header name");
+	if ((code = check_headers(c, ov_json_get(section, "headers"))) != OV_OK)
+		return code;
 	code = check_params(c, ov_json_get(section, "params"), ov_json_get(section, "rename"), standard);
 	if (code == OV_OK && auth_in_params(auth))
 		code = check_params(c, ov_json_get(section, "params"), ov_json_get(section, "rename"), client_standard);

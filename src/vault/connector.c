@@ -50,6 +50,15 @@ check_name(const char *name)
 				"A name has 1 to 63 characters: a-z, 0-9, _, . and -, beginning with a letter or a digit.");
 }
 
+/* RFC 6749 appendix A.1 */
+static void
+check_client_id(const char *client_id)
+{
+	for (const char *c = client_id; *c != '\0'; c++)
+		if (*c < 0x20 || *c > 0x7e)
+			invalid("client_id", "has a character that no client id has", "A client id is printable ASCII.");
+}
+
 /* RFC 6749 section 3.1.2 and RFC 9700 section 2.6: absolute, no fragment, TLS but for loopback */
 static void
 check_redirect_uri(OvCall *call, const char *uri, const char *name)
@@ -317,6 +326,7 @@ ov_create_connector(PG_FUNCTION_ARGS)
 	check_name(c.name);
 	c.provider = ov_arg_text(fcinfo, 1, "provider", true);
 	c.client_id = ov_arg_name(fcinfo, 2, "client_id", true, MAX_CLIENT_ID);
+	check_client_id(c.client_id);
 	secret = client_secret(&call, fcinfo, 3, false);
 	c.redirect_uris = redirect_list(&call, fcinfo, 4, 10, NULL, 0, &c.nredirect_uris);
 	c.default_scopes = ov_arg_text_array(fcinfo, 5, "scopes", &c.ndefault_scopes);
@@ -427,6 +437,8 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	client_id = ov_arg_name(fcinfo, 1, "client_id", false, MAX_CLIENT_ID);
 	if (client_id != NULL && client_id[0] == '\0')
 		invalid("client_id", "must not be empty", NULL);
+	if (client_id != NULL)
+		check_client_id(client_id);
 	policy = refresh_policy(fcinfo, 7, false);
 	status = ov_arg_text(fcinfo, 8, "status", false);
 	if (status != NULL && strcmp(status, "active") != 0 && strcmp(status, "paused") != 0)

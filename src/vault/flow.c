@@ -173,6 +173,17 @@ invalid_flow(void)
 			 "Call oauth_begin again and send the person to the new URL.");
 }
 
+/*
+ * RFC 9700 section 2.1.2: a redirect that carries tokens answers a request that
+ * is never made here.
+ */
+static void
+refuse_token(const char *name)
+{
+	if (strcmp(name, "access_token") == 0 || strcmp(name, "refresh_token") == 0)
+		invalid_flow();
+}
+
 static Datum
 finish(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event, const Redirect *r)
 {
@@ -235,6 +246,7 @@ take_errors(OvArena *arena, const char *params, Redirect *r)
 	{
 		const char **place = named(r, e->key);
 
+		refuse_token(e->key);
 		if (place == &r->state || place == &r->code || place == &r->iss)
 			ov_raise(ERRCODE_INVALID_PARAMETER_VALUE,
 					 "\"state\", \"code\" and \"iss\" are parameters of their own, not members of \"params\"", NULL, NULL);
@@ -323,6 +335,7 @@ callback(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	{
 		const char **place = named(&r, p->name);
 
+		refuse_token(p->name);
 		/* RFC 6749 section 3.1: parameters must not be included more than once */
 		if (ov_param_count(params, p->name) > 1)
 			invalid_flow();

@@ -108,10 +108,10 @@ read_document(OvJob *job, const OvHttpResponse *resp)
 	Discovery  *d = (Discovery *) job;
 	OvCode		code;
 
-	d->unreachable = resp->transport_error != NULL || resp->status == 0 || resp->status >= 500 || resp->status == 429;
 	code = ov_discovery_response(job->arena, d->issuer, resp, ov_guc_allow_insecure_loopback, &d->metadata, &d->err);
 	if (code != OV_OK)
 		d->metadata = NULL;
+	d->unreachable = code == OV_E_IO;
 	/* Only where there is no document may another place have it. */
 	d->final = code != OV_E_NOTFOUND;
 }

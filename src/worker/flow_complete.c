@@ -343,7 +343,8 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 		ov_arena_failed(arena))
 		return ov_refuse(f, err.code == OV_E_SYNTAX ? "OV030" : "OV022", "the code could not be exchanged",
 						 ov_detail("reason", err.message[0] ? err.message : "out of memory", NULL),
-						 "Call oauth_begin again.");
+						 err.code == OV_E_SYNTAX ? "Call oauth_begin again." :
+						 "An administrator must correct the connector's client authentication or its provider's rules; then call oauth_begin again.");
 	x->has_again = previous.client_secret != NULL &&
 		ov_code_request(arena, x->provider, &previous, code, flow->redirect_uri, verifier, &x->again, &err) == OV_OK;
 	return true;

@@ -18,6 +18,8 @@
 //   body        a string, sent raw, or any other value, sent as JSON
 //   bodyBase64  bytes
 //   bodySize    a body of that many bytes
+//   rawBase64   bytes in place of an HTTP answer; the connection ends after them
+//   trickleMs   with rawBase64: one byte at a time, so far apart
 //   delayMs     wait first, unless the client leaves
 //   drop        "before" the answer, in the middle of its body ("mid-body") or
 //               "after" it: close the connection
@@ -37,7 +39,7 @@ if (!PORT || !CONTROL_PORT || !CA_DIR) {
 
 const queues = new Map(); // path -> answers
 const journal = [];
-const members = ['status', 'headers', 'body', 'bodyBase64', 'bodySize', 'delayMs', 'drop', 'repeat'];
+const members = ['status', 'headers', 'body', 'bodyBase64', 'bodySize', 'rawBase64', 'trickleMs', 'delayMs', 'drop', 'repeat'];
 const drops = ['before', 'mid-body', 'after'];
 
 function script({ path, answers }) {
@@ -118,6 +120,17 @@ async function send(res, answer) {
   if (answer.drop === 'after') res.socket?.end();
 }
 
+// Whatever is wanted on the wire, HTTP or not
+async function sendRaw(res, { rawBase64, trickleMs = 0 }) {
+  const bytes = Buffer.from(rawBase64, 'base64');
+  const { socket } = res;
+  for (let i = 0; trickleMs > 0 && i < bytes.length; i += 1) {
+    socket.write(bytes.subarray(i, i + 1));
+    if (!await hold(res, trickleMs)) return;
+  }
+  socket.end(trickleMs > 0 ? '' : bytes);
+}
+
 async function handle(req, res) {
   const [path, query = ''] = req.url.split(/\?(.*)/s);
   const body = await readBody(req);
@@ -125,6 +138,7 @@ async function handle(req, res) {
   const answer = nextAnswer(path);
   if (!await hold(res, answer.delayMs)) return;
   if (answer.drop === 'before') req.socket.destroy();
+  else if (answer.rawBase64 !== undefined) await sendRaw(res, answer);
   else await send(res, answer);
 }
 

@@ -232,6 +232,8 @@ answer(Peer *p, const char *request, size_t len)
 		seen->target++;
 	if (AT("/busy"))
 		return peer_puts(p, "HTTP/1.1 429 Slow Down\r\nRetry-After: 120\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+	if (AT("/two-types"))
+		return peer_puts(p, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}");
 	if (AT("/interim"))
 		return peer_puts(p, "HTTP/1.1 103 Early Hints\r\nRetry-After: 7\r\nContent-Type: text/early\r\n\r\n"
 						 "HTTP/1.1 200 OK\r\nContent-Type: text/final\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -551,6 +553,7 @@ plain_requests(void)
 	is_int(r->status, 302, "a redirect is an answer");
 	is_int(seen->target, 0, "and is not followed");
 	is_str(call("GET", HTTP("/busy"), NULL)->retry_after, "120", "the first Retry-After counts");
+	is_str(call("GET", HTTP("/two-types"), NULL)->content_type, ",", "of two content types neither");
 	r = call("GET", HTTP("/interim"), NULL);
 	ok(r->status == 200 && r->len == 5 && strcmp(r->body, "abcde") == 0, "an interim answer is not the answer");
 	ok(strcmp(r->content_type, "text/final") == 0 && strcmp(r->retry_after, "(none)") == 0, "nor are its headers, nor trailers");

@@ -45,6 +45,9 @@ language(void)
 	refuses("{" MINIMAL ",'token':{'format':'xml'}}", "none of the words");
 	refuses("{" MINIMAL ",'token':{'params':{'scope':5}}}", "is not a string");
 	refuses("{" MINIMAL ",'token':{'headers':{'Bad Name':'x'}}}", "header name");
+	refuses("{" MINIMAL ",'token':{'headers':{'Host':'x'}}}", "not a header for rules");
+	refuses("{" MINIMAL ",'refresh':{'headers':{'proxy-authorization':'x'}}}", "not a header for rules");
+	refuses("{" MINIMAL ",'token':{'headers':{'X':'a\\r\\nY: z'}}}", "control character");
 	refuses("{" MINIMAL ",'pkce':'plain'}", "none of the words");
 	refuses("{" MINIMAL ",'iss_required':'yes'}", "true or false");
 	refuses("{" MINIMAL ",'client_auth':['client_secret_jwt']}", "none of the words");
