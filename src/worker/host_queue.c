@@ -27,7 +27,6 @@
 #define BREAK_AFTER 8
 #define PAUSE_MIN_MS 2000
 #define PAUSE_MAX_MS 60000
-#define BATCH_MAX 100
 #define RETRY_MS 50				/* when departures could not be committed */
 
 struct OvHost
@@ -183,7 +182,7 @@ put_back(OvJob *job)
 	waiting = true;
 }
 
-/* Takes up to BATCH_MAX that have room now; ends those of paused hosts. */
+/* Takes up to OV_DEPART_MAX that have room now; ends those of paused hosts. */
 static int
 take_ready(OvJob **ready)
 {
@@ -203,7 +202,7 @@ take_ready(OvJob **ready)
 			job->host = NULL;
 			ov_engine_fail(job, OV_HOST_PAUSED);
 		}
-		while (h->first != NULL && n < BATCH_MAX && has_room(h, now))
+		while (h->first != NULL && n < OV_DEPART_MAX && has_room(h, now))
 		{
 			ready[n] = dequeue(h);
 			reserve(h, ready[n++]);
@@ -213,21 +212,16 @@ take_ready(OvJob **ready)
 	return n;
 }
 
-void
-ov_hosts_dispatch(void)
+int
+ov_hosts_take(OvJob **ready)
 {
-	OvJob	   *ready[BATCH_MAX];
-	OvJob	   *refreshes[BATCH_MAX];
-	int			n,
-				nrefreshes = 0;
+	return waiting ? take_ready(ready) : 0;
+}
 
-	if (!waiting)
-		return;
-	n = take_ready(ready);
-	for (int i = 0; i < n; i++)
-		if (ready[i]->kind == OV_JOB_REFRESH)
-			refreshes[nrefreshes++] = ready[i];
-	if (nrefreshes > 0 && !ov_refresh_depart(refreshes, nrefreshes))
+void
+ov_hosts_send(OvJob **ready, int n, bool departed)
+{
+	if (!departed)
 	{
 		for (int i = n - 1; i >= 0; i--)
 			put_back(ready[i]);
@@ -236,8 +230,18 @@ ov_hosts_dispatch(void)
 	}
 	for (int i = 0; i < n; i++)
 		ov_engine_send(ready[i], &ready[i]->waiting);
-	if (n == BATCH_MAX)
+	if (n == OV_DEPART_MAX)
 		ov_tick_at(OV_TICK_DISPATCH, GetCurrentTimestamp());
+}
+
+void
+ov_hosts_dispatch(void)
+{
+	OvJob	   *ready[OV_DEPART_MAX];
+	int			n = ov_hosts_take(ready);
+
+	if (n > 0)
+		ov_hosts_send(ready, n, ov_refresh_depart(ready, n));
 }
 
 void

@@ -17,7 +17,12 @@ extern void ov_engine_fail(OvJob *job, const char *why);
 extern void ov_host_answered(OvJob *job, const OvHttpResponse *resp);
 /* Gives the place back. */
 extern void ov_host_release(OvJob *job);
-/* Sends what waited for room; with interrupts held. */
+/* Takes what has waited and has room now; returns how many. */
+#define OV_DEPART_MAX 100
+extern int	ov_hosts_take(OvJob **ready);
+/* Sends them, if that they leave has been committed; otherwise they wait again. */
+extern void ov_hosts_send(OvJob **ready, int n, bool departed);
+/* Does both, with the commit in between; with interrupts held. */
 extern void ov_hosts_dispatch(void);
 /* Forgets who has been silent: the configuration has changed. */
 extern void ov_hosts_forgive(void);

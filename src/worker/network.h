@@ -413,10 +413,14 @@ extern void ov_refresh_requests_run(void);
 extern void ov_refresh_recover_tick(TimestampTz now);
 extern void ov_refresh_recover_again(void);		/* there may be intents of others now */
 extern void ov_refresh_due_tick(TimestampTz now);
-extern void ov_refresh_apply(OvJob **jobs, int n);
+/* Stores the answers, and in the same transaction that others leave, as ov_refresh_depart()
+ * does; false: only the latter is still to be done. */
+extern bool ov_refresh_apply(OvJob **jobs, int n, OvJob **leaving, int nleaving);
 extern void ov_refresh_waiters_tick(TimestampTz now);
-/* Commits that these are sent now; false: not yet. */
+/* Commits that these are sent now, as far as they are refreshes; false: not yet. */
 extern bool ov_refresh_depart(OvJob **jobs, int n);
+/* The same, in the caller's transaction */
+extern void ov_refresh_note_departure(OvJob **jobs, int n);
 
 /* ---- key_check.c, rotation.c ---- */
 

@@ -371,7 +371,15 @@ store_batch(OvJob **batch, int n)
 		}
 	}
 	if (nrefreshes > 0)
-		ov_refresh_apply(refreshes, nrefreshes);
+	{
+		/* Their places are free: others may leave with the same commit, unless we are to end. */
+		OvJob	   *leaving[OV_DEPART_MAX];
+		int			nleaving = ProcDiePending ? 0 : ov_hosts_take(leaving);
+		bool		departed = ov_refresh_apply(refreshes, nrefreshes, leaving, nleaving);
+
+		if (nleaving > 0)
+			ov_hosts_send(leaving, nleaving, departed || ov_refresh_depart(leaving, nleaving));
+	}
 	for (int i = 0; i < n; i++)
 	{
 		OvJob	   *job = batch[i];

@@ -514,6 +514,8 @@ typedef struct Batch
 {
 	OvRefresh **refreshes;
 	int			n;
+	OvJob	  **leaving;		/* requests that leave when this is committed */
+	int			nleaving;
 	TimestampTz now;
 } Batch;
 
@@ -537,33 +539,36 @@ store_all(void *arg)
 	}
 	if (nrenewed > 0)
 		store_tokens(renewed, nrenewed, b->now);
+	ov_refresh_note_departure(b->leaving, b->nleaving);
 }
 
-static void
-apply(OvRefresh **refreshes, int n)
+static bool
+apply(OvRefresh **refreshes, int n, OvJob **leaving, int nleaving)
 {
-	Batch		b = {.refreshes = refreshes, .n = n, .now = GetCurrentTimestamp()};
+	Batch		b = {.refreshes = refreshes, .n = n, .leaving = leaving, .nleaving = nleaving,
+	.now = GetCurrentTimestamp()};
 
 	if (n == 0)
-		return;
+		return false;
 	if (ov_transact("store refreshed tokens", store_all, &b) == 0)
 	{
 		for (int i = 0; i < n; i++)
 			finish(refreshes[i]);
-		return;
+		return true;
 	}
-	if (n == 1)
+	if (n == 1 && nleaving == 0)
 	{
 		refreshes[0]->job.failures++;
-		return;
+		return false;
 	}
 	/* one bad row must not hold up the others */
 	for (int i = 0; i < n; i++)
-		apply(&refreshes[i], 1);
+		(void) apply(&refreshes[i], 1, NULL, 0);
+	return false;
 }
 
-void
-ov_refresh_apply(OvJob **jobs, int n)
+bool
+ov_refresh_apply(OvJob **jobs, int n, OvJob **leaving, int nleaving)
 {
 	OvRefresh **ready = palloc(sizeof(OvRefresh *) * n);
 	int			nready = 0;
@@ -580,5 +585,5 @@ ov_refresh_apply(OvJob **jobs, int n)
 		else
 			ready[nready++] = r;
 	}
-	apply(ready, nready);
+	return apply(ready, nready, leaving, nleaving);
 }

@@ -38,7 +38,7 @@ static OvQuery send_intent = {
 };
 static OvQuery send_intents = {
 	"UPDATE oauth_vault.intent SET tries = greatest(tries, 1), started_at = $2 WHERE connection_id IN"
-	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED)", "az"
+	" (SELECT connection_id FROM oauth_vault.intent WHERE connection_id = ANY ($1) FOR UPDATE SKIP LOCKED)", "Uz"
 };
 static OvQuery intent_exists = {
 	"SELECT 1 FROM oauth_vault.intent WHERE connection_id = $1 AND $2 IS NOT NULL", "uz"
@@ -266,33 +266,37 @@ typedef struct Departure
 	int			n;
 } Departure;
 
-/* In one statement; false: not all of them were there, or somebody has locked one. */
-static bool
-depart_together(const Departure *d, TimestampTz now)
+/* In one statement; how many there were that nobody has locked. */
+static uint64
+depart_together(OvJob **refreshes, int n, TimestampTz now)
 {
-	const char **ids = palloc(sizeof(char *) * d->n);
+	const unsigned char **ids = palloc(sizeof(char *) * n);
 	OvArgs		a = {0};
 
-	for (int i = 0; i < d->n; i++)
-		ids[i] = ov_uuid_text(((OvRefresh *) d->jobs[i])->g.connection_id);
-	ov_arg_texts(&a, ids, d->n);
+	for (int i = 0; i < n; i++)
+		ids[i] = ((OvRefresh *) refreshes[i])->g.connection_id;
+	ov_arg_uuids(&a, ids, n);
 	ov_arg_time(&a, now);
-	return ov_run(&send_intents, OV_WRITE, &a) == d->n;
+	return ov_run(&send_intents, OV_WRITE, &a);
 }
 
-static void
-depart_work(void *arg)
+void
+ov_refresh_note_departure(OvJob **jobs, int n)
 {
-	Departure  *d = arg;
+	OvJob	  **refreshes = palloc(sizeof(OvJob *) * (n + 1));
 	TimestampTz now = GetCurrentTimestamp();
+	int			nrefreshes = 0;
 
-	if (depart_together(d, now))
+	for (int i = 0; i < n; i++)
+		if (jobs[i]->kind == OV_JOB_REFRESH)
+			refreshes[nrefreshes++] = jobs[i];
+	if (nrefreshes == 0 || depart_together(refreshes, nrefreshes, now) == nrefreshes)
 		return;
-	for (int i = 0; i < d->n; i++)
+	for (int i = 0; i < nrefreshes; i++)
 	{
 		OvArgs		a = {0};
 
-		ov_arg_uuid(&a, ((OvRefresh *) d->jobs[i])->g.connection_id);
+		ov_arg_uuid(&a, ((OvRefresh *) refreshes[i])->g.connection_id);
 		ov_arg_time(&a, now);
 		/* One that is locked keeps all waiting; one that somebody has deleted does not. */
 		if (ov_run(&send_intent, OV_WRITE, &a) == 0 && ov_run(&intent_exists, OV_READ, &a) > 0)
@@ -301,10 +305,21 @@ depart_work(void *arg)
 	}
 }
 
+static void
+depart_work(void *arg)
+{
+	Departure  *d = arg;
+
+	ov_refresh_note_departure(d->jobs, d->n);
+}
+
 bool
 ov_refresh_depart(OvJob **jobs, int n)
 {
 	Departure	d = {jobs, n};
 
-	return ov_transact("send refreshes", depart_work, &d) == 0;
+	for (int i = 0; i < n; i++)
+		if (jobs[i]->kind == OV_JOB_REFRESH)
+			return ov_transact("send refreshes", depart_work, &d) == 0;
+	return true;
 }
