@@ -5,7 +5,7 @@
 # Enter, Ctrl-C or the end of standard input; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
 # torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
-# doc/reliability.md; bench-refresh, bench-due: see doc/performance.md.
+# doc/reliability.md; bench-refresh, bench-due, bench-storm: see doc/performance.md.
 #
 # blast: whose tokens one stolen thing opens, of BLAST_USERS (1000) people.
 #

@@ -3,16 +3,19 @@
  *	  A token endpoint that is faster than any client of this machine: HTTP/1.1
  *	  with keep-alive over TLS 1.3, one thread, one epoll set, a fixed latency.
  *
- * endpoint PORT PLAIN_PORT DELAY_MS CERT KEY
+ * endpoint PORT PLAIN_PORT DELAY_MS CERT KEY [BUDGET_REQUESTS BUDGET_SECONDS]
  *
  * The same on PLAIN_PORT without TLS, for clients that cannot be given a CA.
  * Loopback only.  Prints "ready" when it listens; ends when stdin closes.
  *
  * POST /token    tokens, a new refresh token each time; after DELAY_MS if one was
  *                presented; they last a day, those of client "tick" three seconds
+ *                With a budget, a refresh that would be one too many in any span of
+ *                BUDGET_SECONDS gets 429 instead
  * POST /reset    forgets the counts
- * GET  /counts   {"requests": n, "connections": n, "peak": n}: token requests and
- *                connections since the reset, and the most that were under way at once
+ * GET  /counts   {"requests": n, "connections": n, "peak": n, "rejected": n}: token
+ *                requests and connections since the reset, the most that were under way
+ *                at once, and those that got 429
  *
  * A benchmark's server: requests of up to 8 kB that end with their body, one at a
  * time per connection; whatever else comes closes the connection.
@@ -64,6 +67,11 @@ static uint64_t requests;
 static uint64_t connections;
 static uint64_t under_way;
 static uint64_t peak;
+static uint64_t rejected;
+static int64_t *granted;			/* when the last `budget` refreshes came, a ring; NULL: no budget */
+static size_t budget;
+static size_t next_granted;
+static int64_t budget_us;
 static char filler[ACCESS_LEN + 1];
 
 static void
@@ -182,12 +190,40 @@ issue(Conn *c)
 	respond(c, body);
 }
 
+/* As a limiter with a sliding window counts: what it has rejected does not count. */
+static bool
+is_within_budget(void)
+{
+	int64_t		now = now_us();
+
+	if (granted == NULL)
+		return true;
+	if (granted[next_granted] != 0 && now - granted[next_granted] < budget_us)
+		return false;
+	granted[next_granted] = now;
+	next_granted = (next_granted + 1) % budget;
+	return true;
+}
+
+static void
+reject(Conn *c)
+{
+	rejected++;
+	c->out_len = (size_t) snprintf(c->out, sizeof(c->out), "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n"
+								   "Content-Length: 0\r\n\r\n");
+}
+
 /* A whole request is in c->in.  false: hung up */
 static bool
 handle(Conn *c)
 {
 	if (strncmp(c->in, "POST /token", 11) == 0)
 	{
+		if (strstr(c->in, "refresh_token") != NULL && !is_within_budget())
+		{
+			reject(c);
+			return flush(c);
+		}
 		issue(c);
 		if (++under_way > peak)
 			peak = under_way;
@@ -206,7 +242,7 @@ handle(Conn *c)
 	}
 	if (strncmp(c->in, "POST /reset", 11) == 0)
 	{
-		requests = connections = 0;
+		requests = connections = rejected = 0;
 		peak = under_way;
 		respond(c, "{}");
 		return flush(c);
@@ -215,8 +251,9 @@ handle(Conn *c)
 	{
 		char		body[200];
 
-		snprintf(body, sizeof(body), "{\"requests\": %llu, \"connections\": %llu, \"peak\": %llu}",
-				 (unsigned long long) requests, (unsigned long long) connections, (unsigned long long) peak);
+		snprintf(body, sizeof(body), "{\"requests\": %llu, \"connections\": %llu, \"peak\": %llu, \"rejected\": %llu}",
+				 (unsigned long long) requests, (unsigned long long) connections, (unsigned long long) peak,
+				 (unsigned long long) rejected);
 		respond(c, body);
 		return flush(c);
 	}
@@ -341,10 +378,16 @@ main(int argc, char **argv)
 	static Conn input;
 	struct epoll_event ready[256];
 
-	if (argc != 6)
+	if (argc != 6 && argc != 8)
 	{
-		fprintf(stderr, "usage: endpoint PORT PLAIN_PORT DELAY_MS CERT KEY\n");
+		fprintf(stderr, "usage: endpoint PORT PLAIN_PORT DELAY_MS CERT KEY [BUDGET_REQUESTS BUDGET_SECONDS]\n");
 		return 2;
+	}
+	if (argc == 8)
+	{
+		budget = strtoul(argv[6], NULL, 10);
+		budget_us = atol(argv[7]) * 1000000;
+		granted = calloc(budget, sizeof(int64_t));
 	}
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; i < ACCESS_LEN; i++)

@@ -14,9 +14,8 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use HTTP::Tiny;
+use Bench;
 use IPC::Run ();
-use List::Util qw(sum);
 use OauthVault::Test;
 use Plot qw(bars);
 use POSIX ();
@@ -26,31 +25,13 @@ use Time::HiRes qw(time usleep);
 my $connections = $ENV{BENCH_CONNECTIONS} || 10_000;
 my $rounds = $ENV{BENCH_ROUNDS} || 5;
 my $tree = $ENV{OV_TREE};
-my $bin = "$ENV{WORK}/bench";
-my $user = 'person';
 my $has_pg_net = -e "$ENV{PGLIBDIR}/pg_net.so";
-my @endpoints = (
-	{ name => 'fast', delay => 0, in_flight => 50, pg_net => 1000, target => 0.70, net_target => 20 },
-	{ name => 'slow', delay => 100, in_flight => 200, pg_net => 1000, target => 0.90, net_target => 8 });
-
-sub median { my @s = sort { $a <=> $b } @_; return @s % 2 ? $s[$#s / 2] : ($s[@s / 2 - 1] + $s[@s / 2]) / 2; }
 sub say_ { note(join '', @_); return; }
 
-# ---- endpoints ----
-
-my $ca = "$ENV{WORK}/tmp/ca";
-$OauthVault::Test::ca_dir = $ca;
-system("$tree/test/idp/make-ca.sh", $ca) == 0 or die 'could not make a CA';
-foreach my $e (@endpoints)
-{
-	$e->{port} = ov_port();
-	$e->{plain} = ov_port();
-	my $out = '';
-	$e->{h} = IPC::Run::start([ "$bin/endpoint", $e->{port}, $e->{plain}, $e->{delay}, "$ca/server.pem", "$ca/server-key.pem" ],
-		'<pipe', $e->{in} = Symbol::gensym(), '>', \$out);
-	$e->{h}->pump until $out =~ /ready/;
-	$e->{url} = "https://localhost:$e->{port}/token";
-}
+bench_ca();
+my @endpoints = (
+	endpoint(name => 'fast', delay => 0, in_flight => 50, pg_net => 1000, target => 0.70, net_target => 20),
+	endpoint(name => 'slow', delay => 100, in_flight => 200, pg_net => 1000, target => 0.90, net_target => 8));
 
 # ---- the server ----
 
@@ -69,59 +50,14 @@ oauth_vault.max_concurrency = 600
 CONF
 sub superuser { return $node->safe_psql('postgres', $_[0]); }
 
-foreach my $e (@endpoints, { name => 'tick', port => $endpoints[0]->{port} })
-{
-	superuser(qq{
-		SELECT oauth_vault.oauth_set_provider('bench_$e->{name}', '{"schema": 1, "display_name": "Benchmark",
-			"client_auth": ["client_secret_post"], "pkce": "S256",
-			"authorization": {"url": "https://localhost:$e->{port}/authorize"},
-			"token": {"url": "https://localhost:$e->{port}/token"},
-			"refresh": {"rotates": "always"}}');
-		SELECT oauth_vault.oauth_create_connector('$e->{name}', 'bench_$e->{name}', '$e->{name}', 'a-secret-of-some-length',
-			'https://app.example/callback', scopes => ARRAY['read'], refresh_policy => 'eager')});
-}
-
-# ---- connections, by begin and complete as anybody makes them ----
-
-sub connect_people
-{
-	my ($from, $to, @connectors) = @_;
-	my ($jwts, $out) = ('', '');
-	IPC::Run::run([ 'node', "$FindBin::Bin/assertions.mjs", "$node->{ov_vault}.signing-key.json", $user, $from, $to ],
-		'>', \$jwts) or die 'assertions';
-	my @lines = split /\n/, $jwts;
-	my @sessions;
-	foreach my $i (0 .. 15)
-	{
-		my $file = PostgreSQL::Test::Utils::tempdir() . '/connect.sql';
-		my $sql = '';
-		for (my $k = $i; $k < @lines; $k += 16)
-		{
-			my ($who, $jwt) = split /\t/, $lines[$k];
-			$sql .= join '', map { "SELECT c.status FROM oauth_vault.oauth_begin('$_', assertion => '$jwt') b,"
-				. " oauth_vault.oauth_complete(b.state, 'a-code', assertion => '$jwt') c;\n" } @connectors;
-		}
-		PostgreSQL::Test::Utils::append_to_file($file, $sql);
-		my $s = { out => '', err => '' };
-		$s->{h} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-U', 'app', '-d', $node->connstr('postgres'), '-f', $file ],
-			'<', \undef, '>', \$s->{out}, '2>', \$s->{err});
-		push @sessions, $s;
-	}
-	foreach my $s (@sessions)
-	{
-		$s->{h}->finish or die "connecting failed: $s->{err}";
-	}
-	return;
-}
+connector($node, $_->{name}, $_) foreach @endpoints;
+connector($node, 'tick', $endpoints[0]);
 
 my $began = time;
-for (my $from = 1; $from <= $connections; $from += 1000)
-{
-	connect_people($from, POSIX::fmin($from + 999, $connections), map { $_->{name} } @endpoints);
-}
+connect_people($node, 1, $connections, map { $_->{name} } @endpoints);
 # One that is always due again soon: the worker looks at what is due every second
 # or two, and so learns in time of rows that we move in the table.
-connect_people(0, 0, 'tick');
+connect_people($node, 0, 0, 'tick');
 say_ sprintf 'seeded 2 x %d connections of %d people in %.0f s', $connections, $connections, time - $began;
 # Seeding need not be safe; what is measured is.
 $node->append_conf('postgresql.conf', "fsync = on\n");
@@ -145,10 +81,7 @@ sub run_extension
 {
 	my ($e) = @_;
 	my $connector = "(SELECT connector_id FROM oauth_vault.connector WHERE name = '$e->{name}')";
-	my $due = superuser(qq{SELECT clock_timestamp() + interval '4 seconds'});
-	superuser(qq{UPDATE oauth_vault.connection c SET refresh_at = '$due'::timestamptz - n * interval '1 microsecond'
-		FROM (SELECT connection_id, row_number() OVER () - 1 AS n FROM oauth_vault.connection
-			WHERE connector_id = $connector) o WHERE o.connection_id = c.connection_id});
+	my $due = make_due($node, $e->{name}, 4);
 	usleep(4_000_000);
 	ov_wait_for('the last refresh', sub {
 		superuser(qq{SELECT count(*) FROM oauth_vault.connection WHERE refresh_at <= '$due'::timestamptz
@@ -164,11 +97,9 @@ sub run_extension
 sub run_client
 {
 	my ($e) = @_;
-	my $out = '';
-	IPC::Run::run([ "$bin/client", $e->{url}, "$ca/ca.pem", $e->{in_flight}, $connections ], '>', \$out) or die 'client failed';
-	my ($n, $seconds, $cpu) = split ' ', $out;
-	push @{ $e->{cpu} }, 1e6 * $cpu / $n;
-	return $n / $seconds;
+	my ($rate, $cpu) = bench_client($e, $e->{in_flight}, $connections);
+	push @{ $e->{cpu} }, $cpu;
+	return $rate;
 }
 
 # Without TLS, as its worker takes no CA from us; that is to its advantage.

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_sim ov_sim_cluster ov_assertion ov_consent ov_connect
+our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster ov_assertion ov_consent ov_connect
   ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
 my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
@@ -56,6 +56,7 @@ sub _server
 		issuer => "https://localhost:$port", err => \$err, h => $h };
 }
 sub ov_idp { return _server('idp.mjs', @_); }
+sub ov_h2 { return _server('h2.mjs', @_); }
 sub ov_fault { return _server('fault.mjs', @_); }
 
 # Every provider at its real names (test/sim), before any other server.
