@@ -11,7 +11,8 @@
 //                (documented in words) or 'uncertain'
 //   sources      where it is documented
 //   uncertain    what is not certain
-//   connect      {provider, params, begin, scopes, issuer, allow, redirect}: how a site registers
+//   connect      {provider, params, begin, scopes, issuer, allow, redirect, application}: how a
+//                site registers; application: headers that it adds to its API calls itself
 //   authorize    {at, need, never, names, responseType, redirect, scope}
 //   pkce         'required', 'optional' (default), 'ignored' or 'refused'
 //   callback     {code, state, extra(grant, query), end}
@@ -21,6 +22,7 @@
 //   tokens       {access, refresh}: how tokens begin, or functions
 //   answer, renewed   (t, grant) => the body of an answer
 //   rotates, grace, accessDies, lifetimes {access, refresh, fixed}
+//   shared       (grant) => the chain of tokens that it has with others
 //   example      {answer, renewed}: documented bodies, sent as they are
 //   error        (code, description) => [status, body]; dead: [status, body]
 //   api          {hosts, path(grant), header, scheme, need, denied}
@@ -113,16 +115,22 @@ export class Provider {
     return request.words.some((word) => word === this.clientId || word === this.connect?.applicationId || this.holders.has(word));
   }
 
-  answers(kind, request) {
+  // A test may script the next answer of a kind: another one, one that is held back
+  // until it is released, one that is lost on its way.
+  async answers(place, request) {
+    const kind = place === 'token' && this.isRefresh(request) ? 'refresh' : place;
     const entry = { kind, method: request.method, query: request.query, body: request.body, headers: request.headers };
     this.journal.push(entry);
-    const scripted = this.once.findIndex((answer) => answer.kind === kind);
-    if (scripted >= 0) {
+    const at = this.once.findIndex((script) => script.kind === kind);
+    const script = at < 0 ? {} : this.once.splice(at, 1)[0];
+    if (script.held) await new Promise((resolve) => { this.release = resolve; });
+    if (script.answer) {
       entry.refused = 'as told';
-      return this.once.splice(scripted, 1)[0].answer;
+      return script.answer;
     }
     try {
-      return this[kind === 'refresh' ? 'token_' : `${kind}_`](request, kind);
+      const answer = this[`${kind}_`](request);
+      return script.lost ? undefined : answer;
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       entry.refused = error.message;
@@ -200,6 +208,7 @@ export class Provider {
     if (named('client_secret') !== undefined) ways.push('post');
     demand(ways.length < 2, 'invalid_request', 'more than one way of client authentication');
     const way = ways[0] ?? 'none';
+    if (rules.auth === 'its own') return way;
     demand(rules.auth.includes(way) || (way === 'basic' && rules.auth.includes('key')), 'invalid_client', `client authentication by ${way}`);
     if (way === 'basic') {
       const [id, secret] = Buffer.from(header.slice(6), 'base64').toString().split(/:(.*)/s);
@@ -216,15 +225,7 @@ export class Provider {
   }
 
   // RFC 6749 sections 4.1.3 and 6
-  token_(request, kind) {
-    const asked = kind === 'refresh' || (this.refresh && this.refresh.at === this.token.at && this.isRefresh(request));
-    if (asked) {
-      demand(this.refresh, 'unsupported_grant_type', 'there is nothing to refresh');
-      this.journal.at(-1).kind = 'refresh';
-      const scripted = this.once.findIndex((answer) => answer.kind === 'refresh');
-      if (scripted >= 0) return this.once.splice(scripted, 1)[0].answer;
-      return this.renew(request);
-    }
+  token_(request) {
     const { named, sent } = this.read(request, this.token);
     if (this.token.grant) {
       const wanted = this.token.grantType ?? 'authorization_code';
@@ -249,6 +250,7 @@ export class Provider {
   }
 
   isRefresh(request) {
+    if (!this.refresh || this.refresh.at !== this.token.at) return false;
     const sent = request.parameters();
     if (this.refresh.is) return this.refresh.is(sent);
     return sent[this.refresh.names?.grant_type ?? 'grant_type'] === 'refresh_token';
@@ -265,9 +267,13 @@ export class Provider {
 
   issue(grant, { keep, lifetime = this.lifetimes.access } = {}) {
     const now = this.now();
+    const chain = this.shared && !keep && grant.issued === undefined ? this.chainOf(grant) : grant;
+    if (chain !== grant) {
+      return { now, number: chain.issued, user: grant.user, scopes: grant.scopes, access: chain.access, refresh: chain.refresh, expiresIn: lifetime };
+    }
     const number = (grant.issued = (grant.issued ?? 0) + 1);
     const make = (how, kind) => (typeof how === 'function' ? how(grant, number, this) : `${how ?? ''}${this.id}.${kind}${number}.${random()}`);
-    const which = number === 1 ? 'answer' : 'renewed';
+    const which = ['answer', 'renewed'][number - 1];
     const documented = grant.number === 0 ? this.example?.[which] : undefined;
     const t = { now, number, user: grant.user, scopes: grant.scopes, expiresIn: lifetime, id: this.id };
     if (documented) t.replayed = which;
@@ -290,9 +296,16 @@ export class Provider {
     return t;
   }
 
-  chain(grant) { return this.shared ? this.grants.filter((g) => this.shared(g) === this.shared(grant)) : [grant]; }
+  // Grants with one chain of tokens: a later one is given what the first has now, and
+  // what one of them refreshes is used up for all.
+  chainOf(grant) {
+    const key = this.shared(grant);
+    const live = this.grants.find((g) => g !== grant && !g.dead && g.chainKey === key);
+    grant.chainKey = key;
+    return live ?? grant;
+  }
 
-  renew(request) {
+  refresh_(request) {
     const rules = this.refresh;
     const { sent, named } = this.read(request, rules);
     if (rules.exchange) return rules.exchange.call(this, { sent, request, demand, refuse: (why) => refuse('invalid_grant', why, this.dead) });

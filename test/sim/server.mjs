@@ -10,7 +10,9 @@
 //   POST /journal  {id}          its requests in order: {kind, refused, body, ...}
 //   POST /kill     {id, user}    the person ends the app's access
 //   POST /later    {id, seconds} its clock goes forward
-//   POST /next     {id, kind, answer: [status, body, headers]}  its next answer of that kind
+//   POST /next     {id, kind, answer: [status, body, headers], held, lost}  its next answer
+//                  of that kind: another; only after /release; or none, the request obeyed
+//   POST /release  {id}          what is held
 //   POST /live     {id, user}    what of that person's tokens still works
 import { readFileSync } from 'node:fs';
 import { createServer as createControl } from 'node:http';
@@ -102,7 +104,12 @@ const server = createServer({
 }, async (req, res) => {
   let status; let body; let headers;
   try {
-    [status, body, headers = {}] = answer(await understand(req));
+    const found = await answer(await understand(req));
+    if (found === undefined) {
+      req.socket.destroy();
+      return;
+    }
+    [status, body, headers = {}] = found;
   } catch (error) {
     console.error(error);
     [status, body, headers] = [500, { error: 'server_error' }, {}];
@@ -118,7 +125,7 @@ const describe = (p) => ({
   id: p.id, basis: p.basis, sources: p.sources ?? [], uncertain: p.uncertain ?? [], examples: Object.entries(p.example ?? {}).map(([what, e]) => `${what}: ${e.source}`),
   connect: { provider: p.id, scopes: [], ...p.connect, redirect: p.redirect, clientId: p.clientId, secret: p.connect?.noSecret ? null : p.secret },
   pkce: p.pkce, refresh: p.refresh === null ? 'none' : p.refresh.exchange ? 'exchange' : 'standard', rotates: typeof p.rotates === 'function' ? 'sometimes' : p.rotates,
-  revoke: p.revoke !== null, unnamedState: p.callback?.state === false, api: p.api && { host: p.api.hosts[0], templated: p.api.path !== undefined },
+  dead: Array.isArray(p.dead) ? p.dead : p.dead('gone'), revoke: p.revoke !== null, unnamedState: p.callback?.state === false, api: p.api && { host: p.api.hosts[0], templated: p.api.path !== undefined },
   fixed: p.lifetimes.fixed === true, auth: p.token.auth, format: p.token.format, minAge: p.refresh?.minAge ?? 0,
 });
 
@@ -128,7 +135,11 @@ const commands = {
   'POST /journal': ({ id }) => byId.get(id).journal,
   'POST /kill': ({ id, user }) => ({ killed: byId.get(id).kill(user) }),
   'POST /later': ({ id, seconds }) => ({ ahead: byId.get(id).dated += seconds }),
-  'POST /next': ({ id, kind, answer: next }) => ({ queued: byId.get(id).once.push({ kind, answer: next }) }),
+  'POST /next': ({ id, ...script }) => ({ queued: byId.get(id).once.push(script) }),
+  'POST /release': ({ id }) => {
+    byId.get(id).release();
+    return {};
+  },
   'POST /live': ({ id, user }) => [...byId.get(id).holders].filter(([, h]) => h.grant.user === user && !h.grant.dead && !h.dead)
     .map(([token, h]) => ({ token, kind: h.kind, number: h.number, used: h.used !== undefined })),
 };

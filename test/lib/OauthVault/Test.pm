@@ -14,7 +14,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster ov_assertion ov_consent ov_connect
+our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster
+  ov_sim_claims ov_assertion ov_consent ov_connect
   ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
 my $tree = $ENV{OV_TREE} or die "OV_TREE is not set; run through make check";
@@ -77,6 +78,27 @@ sub ov_sim_cluster
 	  or die "could not build resolve.c";
 	local %ENV = (%ENV, LD_PRELOAD => $so, SIM_PORT => $sim->{port});
 	return ov_cluster($name, hosts => [ map { @{ $_->{connect}{allow} // [] } } @{ ov_control($sim, 'GET', '/providers') } ], %opt);
+}
+
+# Run test/sim/$script (vault.mjs says with what) and repeat its claims as tests; returns its remarks.
+sub ov_sim_claims
+{
+	my ($sim, $node, $script, @people) = @_;
+	my ($out, $err, $claims) = ('', '', 0);
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGUSER => $node->safe_psql('postgres', 'SELECT current_user'),
+		CA => "$ca_dir/ca.pem", SIM_PORT => $sim->{port}, SIM_CONTROL => $sim->{control},
+		ASSERTIONS => encode_json({ map { $_ => ov_assertion($node, $_) } @people }));
+	my $done = IPC::Run::run([ 'node', "$tree/test/sim/$script" ], '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(240));
+	my @remarks;
+	foreach my $line (split /\n/, $out)
+	{
+		if ($line =~ /^(not )?ok \d+ - (.*)/) { ok(!$1, $2); $claims++; }
+		elsif ($line =~ /^# (found|last refused): /) { diag($line); }
+		elsif ($line =~ /^# (.*)/) { note($1); push @remarks, $1; }
+	}
+	ok($done && $claims && $out =~ /^1\.\.$claims$/m, "$script came to its end") or diag($err);
+	is(${ $sim->{err} }, '', 'the simulators had no trouble of their own');
+	return @remarks;
 }
 
 sub ov_control

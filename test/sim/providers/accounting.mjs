@@ -93,7 +93,7 @@ export default [
   },
   {
     id: 'gusto', basis: 'prose', sources: ['https://docs.gusto.com/app-integrations/docs/oauth2'],
-    connect: { granted: ['companies:read', 'employees:read'] },
+    connect: { granted: ['companies:read', 'employees:read'], params: { gusto_version: '2026-06-15' } },
     authorize: { at: 'https://api.gusto.com/oauth/authorize', scope: null }, pkce: 'ignored',
     token: { at: 'https://api.gusto.com/oauth/token', format: ['json', 'form'] },
     refresh: { need: { redirect_uri: 'https://app.example/callback/gusto' } },

@@ -1,4 +1,5 @@
 // commerce.mjs: shops, marketplaces and payments.
+import { randomUUID } from 'node:crypto';
 import { bearer, hmac } from '../engine.mjs';
 
 const shop = 'some-shop.myshopify.com';
@@ -71,7 +72,7 @@ export default [
     id: 'ebay', basis: 'prose', sources: ['https://developer.ebay.com/api-docs/static/oauth-refresh-token-request.html'],
     connect: {
       scopes: ['https://api.ebay.com/oauth/api_scope', 'https://api.ebay.com/oauth/api_scope/sell.inventory.readonly'],
-      params: { runame: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
+      params: { ru_name: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
     },
     authorize: { at: 'https://auth.ebay.com/oauth2/authorize' }, pkce: 'ignored',
     callback: { makeCode: () => `v^1.1#i^1#${Math.random()}`, extra: () => ({ expires_in: '299' }) },
@@ -87,7 +88,8 @@ export default [
   {
     id: 'etsy', basis: 'prose', sources: ['https://developers.etsy.com/documentation/essentials/authentication/'],
     uncertain: ['since when x-api-key carries the shared secret'],
-    connect: { scopes: ['shops_r', 'listings_r', 'transactions_r'] },
+    // The API wants the shared secret, which only the application may add.
+    connect: { scopes: ['shops_r', 'listings_r', 'transactions_r'], application: { 'x-api-key': 'client-of-etsy:secret-of-etsy' } },
     authorize: { at: 'https://www.etsy.com/oauth/connect' }, pkce: 'required',
     token: { at: 'https://api.etsy.com/v3/public/oauth/token', auth: ['none'], never: ['client_secret'] },
     refresh: { never: ['client_secret', 'scope'] },
@@ -97,7 +99,7 @@ export default [
   },
   {
     id: 'square', basis: 'prose', sources: ['square/connect-api-specification api.json'],
-    connect: { scopes: ['MERCHANT_PROFILE_READ', 'PAYMENTS_READ', 'ORDERS_READ', 'ITEMS_READ'] },
+    connect: { scopes: ['MERCHANT_PROFILE_READ', 'PAYMENTS_READ', 'ORDERS_READ', 'ITEMS_READ'], params: { square_version: '2026-10-15' } },
     authorize: { at: 'https://connect.squareup.com/oauth2/authorize', need: { session: 'false' }, responseType: 'any' },
     token: { at: 'https://connect.squareup.com/oauth2/token', format: ['json', 'form'] },
     tokens: { access: 'EAAA', refresh: 'EQAA' },
@@ -145,7 +147,7 @@ export default [
     }),
     api: { hosts: ['api.stripe.com'], denied: [401, { error: { type: 'invalid_request_error', code: 'account_invalid' } }] },
     revoke: {
-      at: 'https://connect.stripe.com/oauth/deauthorize', auth: ['none'], anonymous: true, need: { client_id: /^client-of-stripe_connect$/ },
+      at: 'https://connect.stripe.com/oauth/deauthorize', auth: 'its own', need: { client_id: /^client-of-stripe_connect$/ },
       own(request, demand) {
         const header = request.headers.authorization ?? '';
         const key = header.startsWith('Basic ') ? Buffer.from(header.slice(6), 'base64').toString().replace(/:$/, '') : header.replace('Bearer ', '');
@@ -195,7 +197,7 @@ export default [
       at: 'https://www.wix.com/installer/install', names: { client_id: 'appId', redirect_uri: 'redirectUrl' }, responseType: 'any', scope: null,
     },
     pkce: 'refused',
-    callback: { code: 'instanceId' },
+    callback: { code: 'instanceId', makeCode: randomUUID },
     token: { at: 'https://www.wixapis.com/oauth2/token', format: ['json'], grantType: 'client_credentials', names: { code: 'instance_id' }, redirect: 'optional' },
     lifetimes: { access: 14400 },
     answer: (t) => ({ access_token: t.access, token_type: 'Bearer', expires_in: 14400 }),
@@ -215,7 +217,7 @@ export default [
     id: 'clover', basis: 'uncertain', sources: ['third-party catalogues'], uncertain: ['lifetimes'],
     connect: { scopes: [] },
     authorize: { at: 'https://www.clover.com/oauth/v2/authorize', scope: null, responseType: 'any' },
-    callback: { extra: () => ({ merchant_id: '0BG5Q2ZJK5Y91', employee_id: '3QX2M9ZJ' }) },
+    callback: { extra: () => ({ merchant_id: '0BG5Q2ZJK5Y91', employee_id: '3QX2M9ZJK5Y91' }) },
     token: { at: 'https://api.clover.com/oauth/v2/token', format: ['json'], grant: false, redirect: 'optional' },
     refresh: { at: 'https://api.clover.com/oauth/v2/refresh', auth: ['none'], never: ['grant_type', 'client_secret'] },
     lifetimes: { access: 1800, refresh: 31536000 }, rotates: 'always',

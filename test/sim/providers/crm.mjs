@@ -99,7 +99,7 @@ export default [
     id: 'klaviyo', basis: 'prose',
     sources: ['https://developers.klaviyo.com/en/docs/troubleshoot_oauth_errors', 'klaviyo-labs/node-integration-example index.ts'],
     uncertain: ['whether a refresh ever returns another refresh token'],
-    connect: { scopes: ['accounts:read', 'profiles:read', 'lists:read', 'metrics:read'] },
+    connect: { scopes: ['accounts:read', 'profiles:read', 'lists:read', 'metrics:read'], params: { revision: '2026-10-15' } },
     authorize: { at: 'https://www.klaviyo.com/oauth/authorize' }, pkce: 'required',
     token: { at: 'https://a.klaviyo.com/oauth/token', auth: ['basic'] },
     lifetimes: { access: 3600, refresh: 7776000 }, repeatsRefresh: true, answer: scoped(' '),

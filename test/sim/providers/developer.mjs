@@ -70,7 +70,7 @@ export default [
     answer: scoped(' '),
     error: (code, why) => (code === 'invalid_client' ? [401, { error: 'access_denied', error_description: 'Unauthorized' }]
       : [400, { error: code, error_description: why }]),
-    dead: [403, { error: 'unauthorized_client', error_description: 'refresh_token is invalid' }],
+    dead: [403, { error: 'unauthorized_client', error_description: 'Unknown or invalid refresh token.' }],
     lookups: [{
       at: 'https://api.atlassian.com/oauth/token/accessible-resources',
       answer: () => [{ id: '1324a887-45db-1bf4-1e99-ef0ff456d421', name: 'Maple', url: 'https://maple.atlassian.net', scopes: ['read:jira-work'] }],

@@ -68,7 +68,7 @@ export default [
   },
   {
     id: 'keycloak', basis: 'uncertain', sources: ['stock defaults'], uncertain: ['nothing was looked up: stock defaults; prefer discovery'],
-    connect: { params: { base_url: 'sso.acme.example', realm: 'staff' }, scopes: oidc, allow: ['sso.acme.example'] },
+    connect: { issuer: 'https://sso.acme.example/realms/staff', scopes: oidc, allow: ['sso.acme.example'] },
     authorize: { at: 'https://sso.acme.example/realms/staff/protocol/openid-connect/auth' },
     token: { at: 'https://sso.acme.example/realms/staff/protocol/openid-connect/token', auth: ['basic', 'post'] },
     // offline_access: the refresh token does not expire, and says so with 0.

@@ -116,7 +116,7 @@ export default [
   },
   {
     id: 'discord', basis: 'prose', sources: ['discord/discord-api-docs developers/topics/oauth2.mdx'],
-    connect: { scopes: ['identify', 'email', 'guilds'] },
+    connect: { scopes: ['identify', 'email', 'guilds'], application: { 'user-agent': 'DiscordBot (https://app.example, 1.0)' } },
     authorize: { at: 'https://discord.com/oauth2/authorize' },
     token: { at: 'https://discord.com/api/oauth2/token', auth: ['basic', 'post'] },
     lifetimes: { access: 604800 }, rotates: 'always', grace: 60, answer: scoped(' '),

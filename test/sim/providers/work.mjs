@@ -111,9 +111,9 @@ export default [
   {
     id: 'docusign', basis: 'prose', sources: ['https://developers.docusign.com/platform/auth/reference/obtain-access-token'],
     uncertain: ['revocation is seen in third-party code only'],
-    connect: { scopes: ['signature'], params: { auth_host: 'account-d.docusign.com' } },
-    authorize: { at: 'https://{auth_host}/oauth/auth' },
-    token: { at: 'https://{auth_host}/oauth/token', auth: ['basic'] },
+    connect: { scopes: ['signature'], params: { environment: 'demo' } },
+    authorize: { at: 'https://account-d.docusign.com/oauth/auth' },
+    token: { at: 'https://account-d.docusign.com/oauth/token', auth: ['basic'] },
     lifetimes: { access: 28800, refresh: 2592000 }, rotates: 'always', answer: bearer,
     dead: [400, { error: 'invalid_grant', error_description: 'expired_client_token' }],
     lookups: [{
@@ -129,7 +129,7 @@ export default [
   },
   {
     ...monday, id: 'monday', basis: 'prose', uncertain: ['the access token\'s life', 'when the legacy flow ends'],
-    connect: { scopes: ['me:read', 'boards:read', 'users:read'] }, pkce: 'required',
+    connect: { scopes: ['me:read', 'boards:read', 'users:read'], params: { api_version: '2026-10' } }, pkce: 'required',
     token: { at: 'https://auth.monday.com/oauth_ms/oauth/token', auth: ['post', 'basic'], format: ['form', 'json'] },
     tokens: { access: (grant, n, p) => jwt({ sub: grant.user, n, exp: p.now() + 1800 }), refresh: 'mrt_' }, lifetimes: { access: 1800 }, rotates: 'always',
     answer: (t) => ({ access_token: t.access, refresh_token: t.refresh, token_type: 'Bearer', scope: t.scopes.join(' ') }),
@@ -137,7 +137,7 @@ export default [
   },
   {
     ...monday, id: 'monday_legacy', basis: 'prose', uncertain: ['when it ends'],
-    connect: { scopes: ['me:read', 'boards:read', 'users:read'] },
+    connect: { scopes: ['me:read', 'boards:read', 'users:read'], params: { api_version: '2026-10' } },
     authorize: { ...monday.authorize, responseType: 'any' }, pkce: 'refused',
     token: { at: 'https://auth.monday.com/oauth2/token', auth: ['post', 'basic'], format: ['form', 'json'], grant: 'optional' },
     refresh: null, answer: (t) => ({ access_token: t.access, token_type: 'Bearer', scope: t.scopes.join(' ') }),
@@ -173,6 +173,7 @@ export default [
   },
   {
     id: 'basecamp', basis: 'uncertain', sources: ['third-party catalogues'], uncertain: ['the refresh token\'s life'],
+    connect: { application: { 'user-agent': 'Maple (support@app.example)' } },
     authorize: { at: 'https://launchpad.37signals.com/authorization/new', need: { type: 'web_server' }, responseType: 'any', scope: null }, pkce: 'ignored',
     token: { at: 'https://launchpad.37signals.com/authorization/token', names: { grant_type: 'type' }, grantType: 'web_server', never: ['grant_type'] },
     refresh: { names: { grant_type: 'type' }, is: (sent) => sent.type === 'refresh', never: ['grant_type'] },
@@ -189,6 +190,6 @@ export default [
     lifetimes: { access: 3599, refresh: 5184000 }, rotates: 'always',
     answer: (t) => ({ user_id: '3074457345618265000', ...bearer(t), token_type: 'bearer', team_id: '3074457345618263000', scope: t.scopes.join(' ') }),
     api: { hosts: ['api.miro.com'] },
-    revoke: { at: 'https://api.miro.com/v2/oauth/revoke', format: ['json'], kinds: ['access'], names: { token: 'access_token', accessToken: 'accessToken' }, answer: [204, ''] },
+    revoke: { at: 'https://api.miro.com/v2/oauth/revoke', format: ['json'], kinds: ['access'], names: { client_id: 'clientId', client_secret: 'clientSecret', token: 'accessToken' }, answer: [204, ''] },
   },
 ];
