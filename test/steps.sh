@@ -70,7 +70,7 @@ fuzz() {
 	make -s -k "$@" -C test/fuzz
 }
 lint() {
-	perl test/lint.pl --self-test . && perl test/lint.pl .
+	perl test/lint.pl --self-test . && perl test/lint.pl . && node test/sim/table.mjs --check
 }
 
 # make installcheck against a throwaway cluster with identity source "role"

@@ -7,8 +7,8 @@
 // kept with the reason, so that a test can ask whether anything was refused.
 //
 // Members of a description, all but id, basis, sources, authorize and token optional:
-//   basis        'example' (documented requests or answers are replayed), 'prose'
-//                (documented in words) or 'uncertain'
+//   basis        'prose' (documented in words) or 'uncertain'; 'example' for those whose
+//                documented requests and answers are replayed (examples.mjs)
 //   sources      where it is documented
 //   uncertain    what is not certain
 //   connect      {provider, params, begin, scopes, issuer, allow, redirect, application}: how a
@@ -23,12 +23,13 @@
 //   answer, renewed   (t, grant) => the body of an answer
 //   rotates, grace, accessDies, lifetimes {access, refresh, fixed}
 //   shared       (grant) => the chain of tokens that it has with others
-//   example      {answer, renewed}: documented bodies, sent as they are
 //   error        (code, description) => [status, body]; dead: [status, body]
 //   api          {hosts, path(grant), header, scheme, need, denied}
 //   lookups      [{at, scheme, answer(grant)}]
 //   revoke       null: none; {at, method, auth, format, names, kinds, need, answer, kills}
 import { createHash, createHmac, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+
+import { examples } from './examples.mjs';
 
 const idKey = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const b64 = (value) => Buffer.from(value).toString('base64url');
@@ -47,6 +48,8 @@ export const bearer = (t) => ({
   access_token: t.access, token_type: 'Bearer', ...(t.expiresIn && { expires_in: t.expiresIn }),
   ...(t.refresh && { refresh_token: t.refresh }),
 });
+// Where an app's settings decide, or nobody knows: every other time
+export const sometimes = (grant) => grant.issued % 2 === 1;
 export const scoped = (separator = ' ') => (t) => ({ ...bearer(t), scope: t.scopes.join(separator) });
 
 class Refusal extends Error {
@@ -76,6 +79,8 @@ const defaults = {
 export class Provider {
   constructor(description) {
     Object.assign(this, defaults, description);
+    this.example = examples[this.id] ?? {};
+    if (examples[this.id]) this.basis = 'example';
     this.clientId = description.connect?.clientId ?? `client-of-${this.id}`;
     this.secret = description.connect?.secret ?? `secret-of-${this.id}`;
     this.redirect = description.connect?.redirect ?? `https://app.example/callback/${this.id}`;
@@ -171,13 +176,15 @@ export class Provider {
     if (this.pkce === 'refused') demand(!query.code_challenge, 'invalid_request', 'code_challenge is not known');
     if (query.code_challenge) demand(query.code_challenge_method === 'S256', 'invalid_request', 'code_challenge_method is S256');
 
-    const code = this.callback?.makeCode?.() ?? random();
+    const shown = this.codes.size === 0 ? this.example.callback?.query : undefined;
+    const code = (shown && new URLSearchParams(shown).get('code')) ?? this.callback?.makeCode?.() ?? random();
     const grant = {
       provider: this, user: request.user, scopes, query, number: this.grants.length, consented: this.now(), nonce: query.nonce,
       challenge: this.pkce === 'ignored' ? undefined : query.code_challenge, redirect: target,
     };
     this.codes.set(code, { grant, until: this.now() + 60 });
     const { code: name = 'code', state = true, extra = () => ({}), end = '' } = this.callback ?? {};
+    if (shown) return [302, '', { location: `${this.redirect}?${shown}` }];
     const given = { ...(name !== null && { [name]: code }), ...(state && { state: query.state }), ...extra(grant, query, code) };
     return [302, '', { location: `${this.redirect}?${new URLSearchParams(this.callback?.signed?.(given, this) ?? given)}${end}` }];
   }
@@ -224,9 +231,19 @@ export class Provider {
     return way;
   }
 
+  // Where the documentation shows a request, ours has those parameters and no others.
+  asDocumented(which, sent, used) {
+    const shown = this.example[which];
+    if (!shown) return;
+    const own = Object.keys(sent).filter((name) => name !== 'code_verifier' || shown.parameters.includes(name));
+    demand(used === shown.way, 'invalid_client', `the client authenticates by ${shown.way} in the documentation, not by ${used}`);
+    demand(own.sort().join() === [...shown.parameters].sort().join(), 'invalid_request', `the documentation shows ${shown.parameters.join()}, and not ${own.join()}`);
+  }
+
   // RFC 6749 sections 4.1.3 and 6
   token_(request) {
-    const { named, sent } = this.read(request, this.token);
+    const { named, sent, used } = this.read(request, this.token);
+    this.asDocumented('exchange', sent, used);
     if (this.token.grant) {
       const wanted = this.token.grantType ?? 'authorization_code';
       const type = named('grant_type');
@@ -260,9 +277,8 @@ export class Provider {
   given(t, shape, which, grant) {
     const body = shape.call(this, t, grant);
     const { answer = (b) => [200, b] } = this.token;
-    const documented = this.example?.[which];
-    if (!documented || t.replayed !== which) return answer(body);
-    return [200, documented.body.replace(/\{\{(\w+)\}\}/g, (_, name) => t[name])];
+    if (!this.example[which] || t.replayed !== which) return answer(body);
+    return [200, this.example[which].body.replace(/\{\{(\w+)\}\}/g, (_, name) => t[name])];
   }
 
   issue(grant, { keep, lifetime = this.lifetimes.access } = {}) {
@@ -274,7 +290,7 @@ export class Provider {
     const number = (grant.issued = (grant.issued ?? 0) + 1);
     const make = (how, kind) => (typeof how === 'function' ? how(grant, number, this) : `${how ?? ''}${this.id}.${kind}${number}.${random()}`);
     const which = ['answer', 'renewed'][number - 1];
-    const documented = grant.number === 0 ? this.example?.[which] : undefined;
+    const documented = grant.number === 0 ? this.example[which] : undefined;
     const t = { now, number, user: grant.user, scopes: grant.scopes, expiresIn: lifetime, id: this.id };
     if (documented) t.replayed = which;
     t.access = documented?.access ?? make(this.tokens.access, 'at');
@@ -307,7 +323,8 @@ export class Provider {
 
   refresh_(request) {
     const rules = this.refresh;
-    const { sent, named } = this.read(request, rules);
+    const { sent, named, used } = this.read(request, rules);
+    this.asDocumented('refresh', sent, used);
     if (rules.exchange) return rules.exchange.call(this, { sent, request, demand, refuse: (why) => refuse('invalid_grant', why, this.dead) });
     const presented = named('refresh_token');
     const held = this.holders.get(presented);
@@ -316,8 +333,10 @@ export class Provider {
     const { grant } = held;
     if (grant.dead) die('the grant is gone');
     if (this.now() > held.until) die('the refresh token has expired');
-    const late = this.grace === 'until the next is used' ? held.number < (grant.presented ?? 0) : this.now() >= held.used + this.grace;
-    if (held.used !== undefined && late) {
+    const late = {
+      'until the next is used': () => held.number < (grant.presented ?? 0), 'goes on': () => false,
+    }[this.grace] ?? (() => this.now() >= held.used + this.grace);
+    if (held.used !== undefined && late()) {
       if (this.reuseKills) grant.dead = true;
       die('the refresh token has been used');
     }

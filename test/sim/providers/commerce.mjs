@@ -177,12 +177,12 @@ export default [
   },
   {
     id: 'bigcommerce', basis: 'prose', sources: ['bigcommerce/docs docs/integrations/apps/guide/auth.mdx'],
-    connect: { scopes: ['store_v2_products_read_only', 'store_v2_orders_read_only', 'store_v2_information_read_only'] },
+    connect: { scopes: ['store_v2_orders', 'store_channel_listings_read_only'] },
     authorize: { at: 'https://login.bigcommerce.com/oauth2/authorize', responseType: 'any' }, pkce: 'ignored',
-    callback: { state: false, extra: (grant) => ({ scope: grant.scopes.join(' '), context: 'stores/g5cd38', account_uuid: 'a4a5' }) },
+    callback: { state: false, extra: (grant) => ({ scope: grant.scopes.join(' '), context: 'stores/g5cd38', account_uuid: '12345678-90ab-cdef-1234-567890abcdef' }) },
     token: {
       at: 'https://login.bigcommerce.com/oauth2/token', format: ['json', 'form'],
-      need: { context: 'stores/g5cd38', scope: 'store_v2_products_read_only store_v2_orders_read_only store_v2_information_read_only' },
+      need: { context: 'stores/g5cd38', scope: 'store_v2_orders store_channel_listings_read_only' },
     },
     refresh: null,
     answer: (t, grant) => ({

@@ -1,12 +1,12 @@
 // crm.mjs: customers, mail and support.
-import { bearer, scoped } from '../engine.mjs';
+import { bearer, scoped, sometimes } from '../engine.mjs';
 
 // No expires_in; errors and moves are its own.  The instance is where the API is.
 const salesforce = {
   basis: 'prose',
   sources: ['https://help.salesforce.com/apex/HTViewHelpDoc?id=remoteaccess_oauth_refresh_token_flow.htm'],
   uncertain: ['the exact deadlines for partners'],
-  pkce: 'optional',
+  rotates: sometimes,
   tokens: { access: '00D5g00000', refresh: '5Aep861' },
   answer(t) {
     const login = this.authorize.at.split('/')[2];
@@ -77,7 +77,7 @@ export default [
     connect: { granted: ['base', 'deals:read', 'contacts:read'] },
     authorize: { at: 'https://oauth.pipedrive.com/oauth/authorize', scope: null, responseType: 'any' }, pkce: 'refused',
     token: { at: 'https://oauth.pipedrive.com/oauth/token', auth: ['basic'] },
-    lifetimes: { access: 3600, refresh: 5184000 },
+    lifetimes: { access: 3600, refresh: 5184000 }, rotates: sometimes,
     repeatsRefresh: true,
     answer: (t) => ({ ...bearer(t), scope: 'base,deals:read,contacts:read', api_domain: 'https://acme.pipedrive.com' }),
     api: { hosts: ['acme.pipedrive.com'], path: () => 'acme.pipedrive.com' },

@@ -1,5 +1,5 @@
 // developer.mjs: code, designs, tickets and sites.
-import { bearer, scoped } from '../engine.mjs';
+import { bearer, scoped, sometimes } from '../engine.mjs';
 
 // Everything is 200; without "Accept: application/json" the answer is a form.
 const github = {
@@ -56,7 +56,7 @@ export default [
     connect: { granted: ['account', 'repository'] },
     authorize: { at: 'https://bitbucket.org/site/oauth2/authorize', scope: null }, pkce: 'ignored',
     token: { at: 'https://bitbucket.org/site/oauth2/access_token', auth: ['basic', 'post'], redirect: 'optional' },
-    lifetimes: { access: 7200 }, repeatsRefresh: true,
+    lifetimes: { access: 7200 }, rotates: sometimes, repeatsRefresh: true,
     answer: (t) => ({ ...bearer(t), token_type: 'bearer', scopes: t.scopes.join(' '), state: 'authorization_code' }),
     api: { hosts: ['api.bitbucket.org'] },
   },

@@ -1,5 +1,5 @@
 // identity.mjs: Microsoft and authorization servers that anybody runs.
-import { bearer, scoped } from '../engine.mjs';
+import { bearer, scoped, sometimes } from '../engine.mjs';
 
 // Issuers also publish metadata; a site may go by them or by the rules.
 const document = (issuer, at) => (p) => ({
@@ -26,7 +26,7 @@ export default [
     token: { at: 'https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token', auth: ['post', 'basic'] },
     tokens: { access: 'eyJ0eXAiOiJKV1Qi', refresh: '0.AR' },
     // The old refresh token goes on working, yet the new one is to be kept.
-    lifetimes: { access: 4263, refresh: 7776000 }, rotates: 'always', grace: 7776000,
+    lifetimes: { access: 4263, refresh: 7776000 }, rotates: 'always', grace: 'goes on',
     answer(t, grant) {
       return {
         token_type: 'Bearer', scope: 'https://graph.microsoft.com/User.Read profile openid email', expires_in: 4263, ext_expires_in: 4263,
@@ -46,7 +46,7 @@ export default [
     connect: { params: { domain: 'acme.okta.com' }, scopes: oidc },
     authorize: { at: 'https://{domain}/oauth2/v1/authorize' },
     token: { at: 'https://{domain}/oauth2/v1/token', auth: ['basic', 'post'] },
-    lifetimes: { access: 3600, refresh: 604800 }, rotates: 'always', grace: 30,
+    lifetimes: { access: 3600, refresh: 604800 }, rotates: sometimes, grace: 30,
     answer: withId('https://acme.okta.com'),
     dead: [400, { error: 'invalid_grant', error_description: 'The refresh token is invalid or expired.' }],
     api: { hosts: ['acme.okta.com'] },
@@ -58,7 +58,7 @@ export default [
     connect: { params: { domain: 'acme.eu.auth0.com' }, scopes: oidc, allow: ['acme.eu.auth0.com'] },
     authorize: { at: 'https://{domain}/authorize' },
     token: { at: 'https://{domain}/oauth/token', auth: ['post', 'basic'], format: ['form', 'json'] },
-    lifetimes: { access: 86400, refresh: 2592000 }, rotates: 'always', grace: 0, reuseKills: true,
+    lifetimes: { access: 86400, refresh: 2592000 }, rotates: sometimes, reuseKills: true,
     answer: withId('https://acme.eu.auth0.com/'),
     error: (code, why) => [code === 'invalid_client' ? 401 : 403, { error: code === 'invalid_client' ? 'access_denied' : code, error_description: why }],
     dead: [403, { error: 'invalid_grant', error_description: 'Unknown or invalid refresh token.' }],
@@ -72,7 +72,7 @@ export default [
     authorize: { at: 'https://sso.acme.example/realms/staff/protocol/openid-connect/auth' },
     token: { at: 'https://sso.acme.example/realms/staff/protocol/openid-connect/token', auth: ['basic', 'post'] },
     // offline_access: the refresh token does not expire, and says so with 0.
-    lifetimes: { access: 300 }, rotates: 'always', grace: 300,
+    lifetimes: { access: 300 }, rotates: 'always', grace: 'goes on',
     answer(t, grant) {
       return { ...withId('https://sso.acme.example/realms/staff').call(this, t, grant), refresh_expires_in: 0, 'not-before-policy': 0, session_state: 's1' };
     },
@@ -86,7 +86,7 @@ export default [
     connect: { params: { domain: 'acme.auth.eu-west-1.amazoncognito.com', region: 'eu-west-1', user_pool_id: 'eu-west-1_a1B2' }, scopes: ['openid', 'email', 'profile'] },
     authorize: { at: 'https://{domain}/oauth2/authorize', scope: { encoded: '%20' } },
     token: { at: 'https://{domain}/oauth2/token', auth: ['basic', 'post'] },
-    lifetimes: { access: 3600, refresh: 2592000, fixed: true },
+    lifetimes: { access: 3600, refresh: 2592000, fixed: true }, rotates: sometimes,
     answer(t, grant) {
       return { ...bearer(t), id_token: this.idToken(grant, 'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_a1B2', { token_use: 'id' }) };
     },

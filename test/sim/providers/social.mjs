@@ -1,5 +1,5 @@
 // social.mjs: networks, media and advertising.
-import { bearer, scoped } from '../engine.mjs';
+import { bearer, scoped, sometimes } from '../engine.mjs';
 
 export default [
   {
@@ -63,10 +63,10 @@ export default [
     connect: { scopes: ['user_accounts:read', 'boards:read', 'pins:read'] },
     authorize: { at: 'https://www.pinterest.com/oauth/', scope: { separator: ',' } }, pkce: 'ignored',
     token: { at: 'https://api.pinterest.com/v5/oauth/token', auth: ['basic'], need: { continuous_refresh: /^true$/ } },
-    tokens: { access: 'pina_', refresh: 'pinr.' }, lifetimes: { access: 2592000, refresh: 5184000 }, rotates: 'always', grace: 60,
+    tokens: { access: 'pina_', refresh: 'pinr.' }, lifetimes: { access: 2592000, refresh: 5184000 }, rotates: sometimes,
     answer: (t) => ({
       response_type: t.number === 1 ? 'authorization_code' : 'refresh_token', access_token: t.access, token_type: 'bearer', expires_in: 2592000,
-      scope: t.scopes.join(' '), refresh_token: t.refresh, refresh_token_expires_in: 5184000, refresh_token_expires_at: t.now + 5184000,
+      scope: t.scopes.join(' '), ...(t.refresh && { refresh_token: t.refresh, refresh_token_expires_in: 5184000, refresh_token_expires_at: t.now + 5184000 }),
     }),
     error: (code, why) => [400, { code: 283, message: why }],
     dead: [400, { code: 283, message: 'Invalid request: invalid refresh token' }],
@@ -77,7 +77,7 @@ export default [
     connect: { scopes: ['snapchat-marketing-api'] },
     authorize: { at: 'https://accounts.snapchat.com/login/oauth2/authorize' }, pkce: 'refused',
     token: { at: 'https://accounts.snapchat.com/login/oauth2/access_token' },
-    lifetimes: { access: 1800 }, rotates: (grant) => grant.issued % 2 === 1,
+    lifetimes: { access: 1800 }, rotates: sometimes,
     answer: scoped(' '),
     api: { hosts: ['adsapi.snapchat.com', 'businessapi.snapchat.com'] },
   },
@@ -86,7 +86,7 @@ export default [
     connect: { scopes: ['https://auth.snapchat.com/oauth2/api/user.display_name', 'https://auth.snapchat.com/oauth2/api/user.external_id'] },
     authorize: { at: 'https://accounts.snapchat.com/accounts/oauth2/auth' },
     token: { at: 'https://accounts.snapchat.com/accounts/oauth2/token', auth: ['basic', 'post'] },
-    lifetimes: { access: 3600 }, answer: scoped(' '),
+    lifetimes: { access: 3600 }, rotates: sometimes, answer: scoped(' '),
     api: { hosts: ['kit.snapchat.com'] },
     revoke: { at: 'https://accounts.snapchat.com/accounts/oauth2/revoke', auth: ['basic', 'post'] },
   },
@@ -119,7 +119,7 @@ export default [
     connect: { scopes: ['identify', 'email', 'guilds'], application: { 'user-agent': 'DiscordBot (https://app.example, 1.0)' } },
     authorize: { at: 'https://discord.com/oauth2/authorize' },
     token: { at: 'https://discord.com/api/oauth2/token', auth: ['basic', 'post'] },
-    lifetimes: { access: 604800 }, rotates: 'always', grace: 60, answer: scoped(' '),
+    lifetimes: { access: 604800 }, rotates: 'always', answer: scoped(' '),
     api: { hosts: ['discord.com'], need: { 'user-agent': /^DiscordBot \(\S+, \S+\)/ }, denied: [401, { message: '401: Unauthorized', code: 0 }] },
     revoke: { at: 'https://discord.com/api/oauth2/token/revoke', auth: ['basic', 'post'] },
   },
@@ -128,7 +128,7 @@ export default [
     connect: { scopes: ['user-read-private', 'user-read-email'] },
     authorize: { at: 'https://accounts.spotify.com/authorize' },
     token: { at: 'https://accounts.spotify.com/api/token', auth: ['basic'] },
-    tokens: { access: 'BQ', refresh: 'AQ' }, lifetimes: { access: 3600, refresh: 15552000, fixed: true }, answer: scoped(' '),
+    tokens: { access: 'BQ', refresh: 'AQ' }, lifetimes: { access: 3600, refresh: 15552000, fixed: true }, rotates: sometimes, answer: scoped(' '),
     dead: [400, { error: 'invalid_grant', error_description: 'Refresh token revoked' }],
     api: { hosts: ['api.spotify.com'], denied: [401, { error: { status: 401, message: 'Invalid access token' } }] },
   },
@@ -137,7 +137,7 @@ export default [
     connect: { scopes: ['user:read:email'] },
     authorize: { at: 'https://id.twitch.tv/oauth2/authorize' }, pkce: 'ignored',
     token: { at: 'https://id.twitch.tv/oauth2/token' },
-    lifetimes: { access: 14124 }, repeatsRefresh: true,
+    lifetimes: { access: 14124 }, rotates: sometimes, repeatsRefresh: true,
     answer: (t) => ({ ...bearer(t), token_type: 'bearer', scope: t.scopes }),
     error: (code, why) => [400, { status: 400, message: why }],
     dead: [400, { status: 400, message: 'Invalid refresh token' }],
@@ -151,7 +151,7 @@ export default [
     // The person may untick scopes, and only the callback tells.
     callback: { extra: () => ({ scope: 'read' }) },
     token: { at: 'https://www.strava.com/api/v3/oauth/token', redirect: 'optional' },
-    lifetimes: { access: 21600 }, rotates: (grant) => grant.issued % 2 === 0,
+    lifetimes: { access: 21600 }, rotates: sometimes,
     answer: (t, grant) => ({
       token_type: 'Bearer', expires_at: t.now + 21600, expires_in: 21600, refresh_token: t.refresh, access_token: t.access,
       ...(t.number === 1 && { athlete: { id: 227615, username: grant.user } }),
