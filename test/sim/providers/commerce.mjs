@@ -24,7 +24,10 @@ export default [
       'https://shopify.dev/changelog/offline-access-tokens-now-support-expiry-and-refresh', 'Shopify/shopify-app-js lib/auth/oauth'],
     uncertain: ['the refresh token lives 90 days'],
     connect: { begin: { shop }, scopes: ['read_products', 'read_orders', 'write_orders', 'read_customers'] },
-    authorize: { at: `https://${shop}/admin/oauth/authorize`, responseType: 'any', scope: { separator: ',' }, never: ['grant_options[]'] },
+    authorize: {
+      at: `https://${shop}/admin/oauth/authorize`, responseType: 'any', never: ['grant_options[]'],
+      scope: { separator: ',', known: ['read_inventory', 'write_inventory'] },
+    },
     pkce: 'ignored',
     callback: {
       signed: (given, provider) => {
