@@ -28,6 +28,10 @@ PG_CFLAGS   = -std=gnu11 -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign
 ifdef DEBUG_POINTS
 PG_CPPFLAGS += -DOV_DEBUG_POINTS
 endif
+# What auditing costs is measured against a build without it; never for use.
+ifdef BENCH_NO_AUDIT
+PG_CPPFLAGS += -DOV_BENCH_NO_AUDIT
+endif
 SHLIB_LINK  = -lcurl -lssl -lcrypto
 
 PG_CONFIG = pg_config

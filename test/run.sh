@@ -5,7 +5,7 @@
 # Enter, Ctrl-C or the end of standard input; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
 # torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
-# doc/reliability.md; bench-refresh, bench-due, bench-storm: see doc/performance.md.
+# doc/reliability.md; bench-refresh, bench-due, bench-read, bench-storm: see doc/performance.md.
 #
 # blast: whose tokens one stolen thing opens, of BLAST_USERS (1000) people.
 #
@@ -161,6 +161,7 @@ what_failed() {
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
+	${BENCH_CLIENTS:+BENCH_CLIENTS="$BENCH_CLIENTS"} ${BENCH_SLICE:+BENCH_SLICE="$BENCH_SLICE"} ${BENCH_SERVERS:+BENCH_SERVERS="$BENCH_SERVERS"} \
 	${BENCH_CONNECTIONS:+BENCH_CONNECTIONS="$BENCH_CONNECTIONS"} ${BENCH_ROUNDS:+BENCH_ROUNDS="$BENCH_ROUNDS"} ${BENCH_SIZES:+BENCH_SIZES="$BENCH_SIZES"} \
 	MAIN=1 ${FUZZ_SECONDS:+FUZZ_SECONDS="$FUZZ_SECONDS"} ${BLAST_USERS:+BLAST_USERS="$BLAST_USERS"} \
 	${TORTURE_SECONDS:+TORTURE_SECONDS="$TORTURE_SECONDS"} ${SEED:+SEED="$SEED"} ${CONNECTIONS:+CONNECTIONS="$CONNECTIONS"} \
@@ -171,8 +172,8 @@ if [ "$what" = fuzz ]; then
 	mkdir -p "$top/test/fuzz/build"
 	cp -r "$work/tree/test/fuzz/build/corpus" "$work/tree/test/fuzz/build/found" "$top/test/fuzz/build/"
 fi
-if [ "$what" = bench-refresh ] && [ $status = 0 ]; then
-	cp "$work/tree/doc/bench-refresh.svg" "$top/doc/"
+if [ $status = 0 ] && [ -e "$work/tree/doc/$what.svg" ]; then
+	cp "$work/tree/doc/$what.svg" "$top/doc/"
 fi
 [ -n "$versions" ] || { [ $status = 0 ] || what_failed; exit $status; }
 

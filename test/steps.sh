@@ -95,13 +95,17 @@ regress() {
 	return $rc
 }
 
-# A second build and installation, with points at which processes can be ended.
-build_debug() {
-	mkdir "$WORK/debug" && tar -cf - --exclude=node_modules --exclude='*.o' --exclude='*.so' . | tar -C "$WORK/debug" -xf - &&
-		cp -al "$WORK/pg" "$WORK/pgdebug" &&
-		make -C "$WORK/debug" -f Makefile -s -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no DEBUG_POINTS=1 install \
-			DESTDIR="$WORK/pgdebug" >"$WORK/tmp/build_debug.log" 2>&1 || { tail -n 40 "$WORK/tmp/build_debug.log"; return 1; }
+# build_other NAME SETTING: a second build and installation, in $WORK/pgNAME.
+build_other() {
+	local name=$1 setting=$2 log=$WORK/tmp/build_$1.log
+	: >"$log"
+	mkdir "$WORK/$name" && tar -cf - --exclude=node_modules --exclude='*.o' --exclude='*.so' . | tar -C "$WORK/$name" -xf - &&
+		cp -al "$WORK/pg" "$WORK/pg$name" &&
+		make -C "$WORK/$name" -f Makefile -s -j2 PG_CONFIG="$pgbin/pg_config" with_llvm=no "$setting" install \
+			DESTDIR="$WORK/pg$name" >"$log" 2>&1 || { tail -n 40 "$log"; return 1; }
 }
+# With points at which processes can be ended
+build_debug() { build_other debug DEBUG_POINTS=1; }
 
 # torture NAME PROGRAM: see doc/reliability.md
 torture() {
@@ -139,6 +143,12 @@ bench() {
 	for log in endpoint client; do
 		gcc -O2 -Wall -Wextra -D_GNU_SOURCE -o "$WORK/bench/$log" "test/bench/$log.c" -lcurl -lssl -lcrypto || return 1
 	done
+	if [ "$1" = read ]; then
+		gcc -O2 -Wall -Wextra -D_GNU_SOURCE -I"$("$pgbin/pg_config" --includedir)" -o "$WORK/bench/read" test/bench/read.c -lpq &&
+			gcc -O2 -Wall -Wextra -D_GNU_SOURCE -Isrc -o "$WORK/bench/fill" test/bench/fill.c \
+				src/core/{arena,codec,json,jwt,keysource,record,vaultfile}.o -lssl -lcrypto &&
+			build_other noaudit BENCH_NO_AUDIT=1 || return 1
+	fi
 	if [ -d "$WORK/pg_net" ]; then
 		cp "$WORK/pg_net/pg_net.so" "$WORK/pg/usr/lib/postgresql/$PGVERSION/lib/"
 		cp "$WORK/pg_net"/pg_net.control "$WORK/pg_net"/pg_net--*.sql "$WORK/pg/usr/share/postgresql/$PGVERSION/extension/"

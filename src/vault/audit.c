@@ -45,6 +45,9 @@ ov_audit(OvCall *call, const OvEvent *event)
 	OvMsg		m;
 	uint64		position;
 
+#ifdef OV_BENCH_NO_AUDIT
+	return;
+#endif
 	build(&m, buf, sizeof(buf), call, event);
 	position = ov_audit_append(&m);
 	if (ov_guc_audit == OV_AUDIT_DURABLE)
