@@ -31,6 +31,10 @@ INSERT INTO oauth_vault.grant_inbox (connection_id, token_generation, decision_e
 	SELECT connection_id, 1, 0, 'ok' FROM oauth_vault.connection;
 INSERT INTO oauth_vault.revocation (connection_id, tenant, user_id, connector_id, key_id, token_generation, hosts_digest, state)
 	SELECT connection_id, tenant, user_id, connector_id, key_id, 1, '', 'confirmed' FROM oauth_vault.connection;
+INSERT INTO oauth_vault.offboarding (scope, tenant, user_id, connector_id, deadline, completed_at, lifted_at)
+	SELECT s, t, u, c, now(), now(), now() FROM (VALUES ('person', '', 'regress_ov_ada', NULL), ('person', '', 'regress_ov_mallory', NULL),
+		('person', 'acme', 'regress_ov_ada', NULL), ('tenant', '', NULL, NULL), ('tenant', 'acme', NULL, NULL),
+		('connector', NULL, NULL, '00000000-0000-4000-8000-000000000001'::uuid)) v (s, t, u, c);
 INSERT INTO oauth_vault.audit (audit_id, at, event, outcome, tenant, user_id)
 	SELECT -row_number() OVER (), now(), 'test', 'ok', tenant, user_id FROM oauth_vault.connection;
 INSERT INTO oauth_vault.audit (audit_id, at, event, outcome) VALUES (-99, now(), 'test of an administrator', 'ok');
@@ -54,7 +58,7 @@ GRANT SELECT ON seen TO PUBLIC;
 -- forced: each makes a difference.
 CREATE FUNCTION pg_temp.own(t regclass) RETURNS text LANGUAGE sql AS $$
 	SELECT CASE
-		WHEN t = 'oauth_vault.scope_policy'::regclass THEN 'tenant = %1$L AND coalesce(user_id, %2$L) = %2$L'
+		WHEN t IN ('oauth_vault.scope_policy'::regclass, 'oauth_vault.offboarding'::regclass) THEN 'tenant = %1$L AND coalesce(user_id, %2$L) = %2$L'
 		WHEN t = 'oauth_vault.vault_key'::regclass THEN 'kind <> %3$L OR tenant = %1$L AND user_id = %2$L'
 		WHEN bool_or(attname = 'user_id') THEN 'tenant = %1$L AND user_id = %2$L'
 		WHEN bool_or(attname = 'connection_id') THEN

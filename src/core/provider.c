@@ -116,6 +116,14 @@ ov_provider_can_revoke(const OvProvider *p)
 	return false;
 }
 
+OvRevocationEnds
+ov_provider_revocation_ends(const OvProvider *p)
+{
+	const char *ends = ov_rule_text(p->revocation, "ends", "grant");
+
+	return strcmp(ends, "person") == 0 ? OV_ENDS_PERSON : strcmp(ends, "token") == 0 ? OV_ENDS_TOKEN : OV_ENDS_GRANT;
+}
+
 /*
  * A refresh token that never changes or that is honoured again for a while can
  * be sent again without harm; one that is good for a single use cannot.

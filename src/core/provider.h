@@ -61,6 +61,14 @@ extern OvCode ov_authorization_url(OvArena *arena, const OvProvider *p, const Ov
 extern bool ov_provider_uses_pkce(const OvProvider *p);
 extern bool ov_provider_can_refresh(const OvProvider *p);
 extern bool ov_provider_can_revoke(const OvProvider *p);
+/* What a revocation ends */
+typedef enum OvRevocationEnds
+{
+	OV_ENDS_TOKEN,				/* the token that is sent, and nothing else */
+	OV_ENDS_GRANT,				/* with the refresh token its access tokens (RFC 7009 section 2.1) */
+	OV_ENDS_PERSON				/* every grant of this person and client, later ones too */
+} OvRevocationEnds;
+extern OvRevocationEnds ov_provider_revocation_ends(const OvProvider *p);
 extern bool ov_provider_retry_in_doubt(const OvProvider *p);	/* may the same refresh token be sent again after a crash? */
 extern const char *ov_provider_issuer(const OvProvider *p);	/* NULL if unknown */
 /* RFC 9207 section 2.4 */

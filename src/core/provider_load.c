@@ -165,9 +165,10 @@ ENUM(rotates, "always", "sometimes", "never");
 OBJECT(refresh, REQUEST, {"strategy", &strategy, false}, {"rotates", &rotates, false}, {"grace", &count, false},
 	   {"retry_in_doubt", &flag, false}, {"response", &response, false});
 
+ENUM(ends, "token", "grant", "person");
 OBJECT(revocation, {"refresh_token", &request, false}, {"access_token", &request, false}, {"status", &counts, false},
 	   {"success", &success, false}, {"error", &error_fields, false}, {"errors", &errors, false},
-	   {"effect", &text, false}, {"absent", &text, false});
+	   {"ends", &ends, false}, {"effect", &text, false}, {"absent", &text, false});
 
 OBJECT(header, {"name", &name, true}, {"value", &api_template, true});
 LIST(hosts, host);

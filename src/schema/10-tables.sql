@@ -84,7 +84,7 @@ CREATE TABLE oauth_vault.connector (
 	issuer				text,
 	metadata			jsonb,				-- frozen discovery document
 	refresh_policy		text NOT NULL DEFAULT 'recent' CHECK (refresh_policy IN ('eager', 'recent', 'lazy')),
-	status				text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'dropped')),
+	status				text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'retired', 'dropped')),	-- retired: only revocations leave
 	status_reason		text,
 	status_since		timestamptz NOT NULL DEFAULT now(),
 	paused_by			text,				-- the administrator; NULL: nobody, or the network worker
@@ -147,6 +147,7 @@ CREATE TABLE oauth_vault.connection (
 	attempts			integer NOT NULL DEFAULT 0,
 	issued_at			timestamptz NOT NULL DEFAULT now(),
 	refresh_expires_at	timestamptz,
+	refresh_extended_at	timestamptz,		-- when a refresh last moved that; NULL: since the consent it has not
 	last_error			text,
 	token_type			text NOT NULL DEFAULT 'Bearer',
 	requested_scopes	text[] NOT NULL DEFAULT '{}',
@@ -206,17 +207,54 @@ CREATE TABLE oauth_vault.revocation (
 	metadata			jsonb NOT NULL DEFAULT '{}',
 	access_token		bytea,				-- the connection's records, moved here as they were
 	refresh_token		bytea,
-	-- queued with an outcome: settled, and waits for its connection's row
-	state				text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'confirmed', 'unsupported', 'failed')),
+	-- queued with an outcome: settled, and waits for its connection's row;
+	-- superseded: not sent, because it would have ended a newer grant too
+	state				text NOT NULL DEFAULT 'queued'
+						CHECK (state IN ('queued', 'confirmed', 'unsupported', 'failed', 'superseded')),
 	attempts			integer NOT NULL DEFAULT 0,
 	next_attempt_at		timestamptz NOT NULL DEFAULT now(),
 	outcome				text,
 	residual_until		timestamptz,
-	requested_at		timestamptz NOT NULL DEFAULT now(),
-	settled_at			timestamptz
+	requested_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	seen_at				timestamptz,		-- the network worker found it committed: in force since then at the latest
+	settled_at			timestamptz,
+	offboarding_id		bigint				-- the decision that it is part of
 );
 CREATE INDEX revocation_due ON oauth_vault.revocation (next_attempt_at) WHERE state = 'queued';
 CREATE INDEX revocation_connection ON oauth_vault.revocation (connection_id);
+CREATE INDEX revocation_person ON oauth_vault.revocation (tenant, user_id) WHERE state = 'queued';
+CREATE INDEX revocation_connector ON oauth_vault.revocation (connector_id) WHERE state = 'queued';
+CREATE INDEX revocation_offboarding ON oauth_vault.revocation (offboarding_id) WHERE offboarding_id IS NOT NULL;
+
+/*
+ * People, tenants and connectors that leave: decided by an administrator, in
+ * force with that commit, completed by the network worker.
+ */
+CREATE TABLE oauth_vault.offboarding (
+	offboarding_id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	scope				text NOT NULL CHECK (scope IN ('person', 'tenant', 'connector')),
+	tenant				text COLLATE "C",	-- NULL: a connector's
+	user_id				text COLLATE "C",	-- NULL: a tenant's or a connector's
+	connector_id		uuid,
+	reason				text,
+	requested_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+	requested_by		text NOT NULL DEFAULT session_user,
+	seen_at				timestamptz,		-- as in revocation
+	deadline			timestamptz NOT NULL,	-- then the rest is erased, whatever providers have said
+	connections			bigint NOT NULL DEFAULT 0,	-- live ones that it ended
+	next_look_at		timestamptz NOT NULL DEFAULT now(),
+	completed_at		timestamptz,		-- no ciphertext is left, and no key
+	completed_by		text CHECK (completed_by IN ('outcomes', 'deadline')),
+	keys_destroyed		bigint NOT NULL DEFAULT 0,
+	lifted_at			timestamptz,		-- the person or tenant is back
+	lifted_by			text,
+	lifted_key_id		bigint				-- keys with a lower id are of the time before
+);
+/* One at a time, and what is asked before anybody connects anything */
+CREATE UNIQUE INDEX offboarding_in_force ON oauth_vault.offboarding (tenant, user_id, connector_id) NULLS NOT DISTINCT
+	WHERE lifted_at IS NULL;
+CREATE INDEX offboarding_person ON oauth_vault.offboarding (tenant, user_id);
+CREATE INDEX offboarding_due ON oauth_vault.offboarding (next_look_at) WHERE completed_at IS NULL;
 
 /* Written by the audit writer only. */
 CREATE TABLE oauth_vault.audit (
@@ -257,4 +295,5 @@ COMMENT ON TABLE oauth_vault.connection IS 'Grants: one person''s account at one
 COMMENT ON TABLE oauth_vault.intent IS 'Refreshes claimed and not yet finished';
 COMMENT ON TABLE oauth_vault.grant_inbox IS 'Results of refreshes that wait for a locked row';
 COMMENT ON TABLE oauth_vault.revocation IS 'Revocations to send to providers, and what became of them';
+COMMENT ON TABLE oauth_vault.offboarding IS 'People, tenants and connectors that have left, and how far their erasure has come';
 COMMENT ON TABLE oauth_vault.audit IS 'The audit trail';

@@ -181,6 +181,67 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_set_scope_policy(text, text, text, t
 COMMENT ON FUNCTION oauth_vault.oauth_set_scope_policy(text, text, text, text[], text[]) IS
 	'What a tenant, or one person of it, may ask of a connector; allowed NULL removes the policy';
 
+CREATE FUNCTION oauth_vault.oauth_revoke_connection(connection_id uuid, reason text DEFAULT NULL,
+	OUT local_state text, OUT provider_state text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_revoke_connection';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_revoke_connection(uuid, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_revoke_connection(uuid, text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_revoke_connection(uuid, text) IS
+	'End somebody''s connection: here with this transaction, at the provider once it has committed';
+
+CREATE FUNCTION oauth_vault.oauth_revoke_connections(tenant text DEFAULT NULL, user_id text DEFAULT NULL,
+	connector text DEFAULT NULL, scopes text[] DEFAULT NULL, unused_for interval DEFAULT NULL,
+	consented_before timestamptz DEFAULT NULL, reason text DEFAULT NULL, dry_run boolean DEFAULT false,
+	OUT connections bigint, OUT people bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_revoke_connections';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_revoke_connections(text, text, text, text[], interval, timestamptz, text, boolean)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_revoke_connections(text, text, text, text[], interval, timestamptz, text, boolean)
+	TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_revoke_connections(text, text, text, text[], interval, timestamptz, text, boolean) IS
+	'End all connections that fit every condition given; dry_run only counts them';
+
+CREATE FUNCTION oauth_vault.oauth_offboard(user_id text, tenant text DEFAULT '', reason text DEFAULT NULL,
+	deadline interval DEFAULT '7 days',
+	OUT offboarding_id bigint, OUT state text, OUT connections bigint, OUT deadline_at timestamptz)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_offboard';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_offboard(text, text, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_offboard(text, text, text, interval) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_offboard(text, text, text, interval) IS
+	'A person leaves: blocked with this transaction, revoked at every provider, then erased';
+
+CREATE FUNCTION oauth_vault.oauth_offboard_tenant(tenant text, reason text DEFAULT NULL,
+	deadline interval DEFAULT '7 days',
+	OUT offboarding_id bigint, OUT state text, OUT connections bigint, OUT deadline_at timestamptz)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_offboard_tenant';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_offboard_tenant(text, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_offboard_tenant(text, text, interval) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_offboard_tenant(text, text, interval) IS
+	'A whole tenant leaves: oauth_offboard for everybody of it, also for who has not connected anything yet';
+
+CREATE FUNCTION oauth_vault.oauth_offboard_connector(connector text, reason text DEFAULT NULL,
+	deadline interval DEFAULT '7 days',
+	OUT offboarding_id bigint, OUT state text, OUT connections bigint, OUT deadline_at timestamptz)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_offboard_connector';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_offboard_connector(text, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_offboard_connector(text, text, interval) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_offboard_connector(text, text, interval) IS
+	'An app leaves, or its client is compromised: no new consents, and every grant is revoked';
+
+CREATE FUNCTION oauth_vault.oauth_onboard(user_id text, tenant text DEFAULT '') RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_onboard';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_onboard(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_onboard(text, text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_onboard(text, text) IS
+	'A person is back, and starts with nothing; false: had not been offboarded';
+
+CREATE FUNCTION oauth_vault.oauth_onboard_tenant(tenant text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_onboard_tenant';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_onboard_tenant(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_onboard_tenant(text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_onboard_tenant(text) IS
+	'A tenant is back, and its people start with nothing; false: had not been offboarded';
+
 CREATE FUNCTION oauth_vault.oauth_discover(issuer text) RETURNS jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_discover';
 REVOKE ALL ON FUNCTION oauth_vault.oauth_discover(text) FROM PUBLIC;
@@ -259,6 +320,18 @@ REVOKE ALL ON FUNCTION oauth_vault.vault_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin;
 COMMENT ON FUNCTION oauth_vault.vault_status() IS
 	'What oauth_status shows';
+
+CREATE FUNCTION oauth_vault.offboardings()
+	RETURNS TABLE (offboarding_id bigint, scope text, tenant text, user_id text, connector text, reason text,
+		requested_at timestamptz, requested_by text, enforced_at timestamptz, deadline timestamptz, state text,
+		connections bigint, queued bigint, confirmed bigint, unsupported bigint, failed bigint,
+		residual_until timestamptz, last_settled_at timestamptz, completed_at timestamptz, completed_by text,
+		keys_destroyed bigint, lifted_at timestamptz, lifted_by text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_offboardings';
+REVOKE ALL ON FUNCTION oauth_vault.offboardings() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.offboardings() TO oauth_vault_admin, oauth_vault_auditor;
+COMMENT ON FUNCTION oauth_vault.offboardings() IS
+	'What oauth_offboarding shows';
 
 CREATE FUNCTION oauth_vault.vault_metrics()
 	RETURNS TABLE (name text, type text, labels jsonb, value double precision, help text)

@@ -27,12 +27,14 @@ CREATE VIEW oauth_vault.oauth_connections WITH (security_barrier = true) AS
 		c.created_at,
 		r.state AS provider_state,
 		r.settled_at AS provider_settled_at,
-		c.metadata
+		c.metadata,
+		r.outcome AS provider_outcome,
+		r.residual_until
 	FROM oauth_vault.connection c
 		JOIN oauth_vault.connector n USING (connector_id)
 		LEFT JOIN oauth_vault.intent i USING (connection_id)
 		LEFT JOIN LATERAL (
-			SELECT v.state, v.settled_at
+			SELECT v.state, v.settled_at, v.outcome, v.residual_until
 			FROM oauth_vault.revocation v
 			WHERE v.connection_id = c.connection_id AND c.status IN ('revoking', 'revoked')
 			ORDER BY v.revocation_id DESC
@@ -43,26 +45,56 @@ COMMENT ON VIEW oauth_vault.oauth_connections IS
 	'The person''s own connections, live and past, without anything secret';
 GRANT SELECT ON oauth_vault.oauth_connections TO oauth_vault_user;
 
+/*
+ * Whatever needs somebody, and early: a refresh token in the last tenth of its
+ * life, at most a week before its end.  A refresh that extended it began that
+ * life anew.
+ */
 CREATE VIEW oauth_vault.oauth_reauth_prompts WITH (security_barrier = true) AS
 	SELECT c.connection_id,
 		split_part(n.name, ':', 1) AS connector,
 		c.account,
-		CASE WHEN c.status = 'reauth_required' THEN c.status_reason ELSE coalesce(n.status_reason, 'connector paused') END AS reason,
-		CASE WHEN c.status = 'reauth_required' THEN c.status_since ELSE n.status_since END AS since,
+		CASE p.state
+			WHEN 'reauth_required' THEN c.status_reason
+			WHEN 'connector_paused' THEN coalesce(n.status_reason, 'connector paused')
+			WHEN 'expired' THEN 'expired_no_refresh_token'
+			ELSE 'refresh_token_expiring'
+		END AS reason,
+		CASE p.state
+			WHEN 'reauth_required' THEN c.status_since
+			WHEN 'connector_paused' THEN n.status_since
+			WHEN 'expired' THEN c.expires_at
+			ELSE p.warn_at
+		END AS since,
 		CASE WHEN n.status = 'active' THEN 'person' ELSE 'administrator' END AS who_must_act,
 		c.requested_scopes AS scopes,
 		CASE
 			WHEN n.status <> 'active' THEN
-				format('The connection to %s rests until an administrator has put the connector right.', split_part(n.name, ':', 1))
+				format('The connection to %s rests until an administrator has put the connector right.', p.label)
+			WHEN p.state = 'expiring' THEN
+				format('Please connect %s again: its access ends soon.', p.label)
 			ELSE
-				format('Please connect %s again: its access has ended.', split_part(n.name, ':', 1)
-					|| CASE WHEN c.account = '' THEN '' ELSE ' (' || c.account || ')' END)
-		END AS message
+				format('Please connect %s again: its access has ended.', p.label)
+		END AS message,
+		p.state,
+		CASE WHEN p.state = 'expiring' THEN c.refresh_expires_at END AS ends_at
 	FROM oauth_vault.connection c
-		JOIN oauth_vault.connector n USING (connector_id)
+		JOIN oauth_vault.connector n USING (connector_id),
+		LATERAL (SELECT CASE WHEN isfinite(c.refresh_expires_at) THEN c.refresh_expires_at
+			- least((c.refresh_expires_at - coalesce(c.refresh_extended_at, c.consented_at)) / 10, interval '7 days')
+			END AS warn_at) w,
+		LATERAL (SELECT w.warn_at,
+			split_part(n.name, ':', 1) || CASE WHEN c.account = '' THEN '' ELSE ' (' || c.account || ')' END AS label,
+			CASE
+				WHEN c.status = 'reauth_required' THEN 'reauth_required'
+				WHEN c.status <> 'active' THEN NULL
+				WHEN n.status <> 'active' THEN 'connector_paused'
+				WHEN c.refresh_token IS NULL AND c.expires_at <= statement_timestamp() THEN 'expired'
+				WHEN c.refresh_token IS NOT NULL AND w.warn_at <= statement_timestamp() THEN 'expiring'
+			END AS state) p
 	WHERE c.tenant = (SELECT oauth_vault.session_tenant())
 		AND c.user_id = (SELECT oauth_vault.session_user_id())
-		AND (c.status = 'reauth_required' OR (c.status = 'active' AND n.status <> 'active'));
+		AND p.state IS NOT NULL;
 COMMENT ON VIEW oauth_vault.oauth_reauth_prompts IS
 	'The person''s connections that somebody must act on, and who';
 GRANT SELECT ON oauth_vault.oauth_reauth_prompts TO oauth_vault_user;
@@ -186,6 +218,35 @@ CREATE VIEW oauth_vault.oauth_key_rotation WITH (security_barrier = true) AS
 COMMENT ON VIEW oauth_vault.oauth_key_rotation IS
 	'Rotations of keys: how far the one under way has come, and those before it';
 GRANT SELECT ON oauth_vault.oauth_key_rotation TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_offboarding WITH (security_barrier = true) AS
+	SELECT o.offboarding_id,
+		o.scope,
+		o.tenant,
+		o.user_id,
+		o.connector,
+		o.reason,
+		o.requested_at,
+		o.requested_by,
+		o.enforced_at,
+		o.deadline,
+		o.state,
+		o.connections,
+		o.queued,
+		o.confirmed,
+		o.unsupported,
+		o.failed,
+		o.residual_until,
+		o.last_settled_at,
+		o.completed_at,
+		o.completed_by,
+		o.keys_destroyed,
+		o.lifted_at,
+		o.lifted_by
+	FROM oauth_vault.offboardings() o;
+COMMENT ON VIEW oauth_vault.oauth_offboarding IS
+	'Who and what has left: how far the revocations have come, and the proof of the erasure';
+GRANT SELECT ON oauth_vault.oauth_offboarding TO oauth_vault_admin, oauth_vault_auditor;
 
 CREATE VIEW oauth_vault.oauth_metrics WITH (security_barrier = true) AS
 	SELECT m.name,

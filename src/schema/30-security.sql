@@ -19,6 +19,12 @@ CREATE POLICY person ON oauth_vault.revocation
 	WITH CHECK (oauth_vault.row_visible(tenant, user_id));
 COMMENT ON POLICY person ON oauth_vault.revocation IS 'Own rows';
 
+ALTER TABLE oauth_vault.offboarding ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY person ON oauth_vault.offboarding FOR SELECT
+	USING (CASE WHEN user_id IS NULL THEN tenant = oauth_vault.session_tenant()
+		ELSE oauth_vault.row_visible(tenant, user_id) END);
+COMMENT ON POLICY person ON oauth_vault.offboarding IS 'Own rows and those of the whole tenant, to read';
+
 ALTER TABLE oauth_vault.flow ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY person ON oauth_vault.flow FOR SELECT
 	USING (oauth_vault.row_visible(tenant, user_id));
@@ -120,6 +126,8 @@ SELECT pg_catalog.pg_extension_config_dump('oauth_vault.grant_inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.grant_inbox_inbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation_revocation_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('oauth_vault.offboarding', '');
+SELECT pg_catalog.pg_extension_config_dump('oauth_vault.offboarding_offboarding_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.audit', '');
 
 /*

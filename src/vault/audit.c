@@ -55,6 +55,16 @@ ov_audit(OvCall *call, const OvEvent *event)
 }
 
 void
+ov_audit_append_event(OvCall *call, const OvEvent *event)
+{
+	unsigned char buf[ROW_MAX];
+	OvMsg		m;
+
+	build(&m, buf, sizeof(buf), call, event);
+	(void) ov_audit_append(&m);
+}
+
+void
 ov_audit_settle(void)
 {
 	if (ov_guc_audit == OV_AUDIT_DURABLE)

@@ -37,6 +37,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/tuplestore.h"
 
 OvCall	   *ov_current_call;
 
@@ -60,6 +61,7 @@ static struct
 static int	nframes;
 
 static int	wake_level;			/* outermost nest level with something for the worker; 0: nothing */
+static int	recall_level;		/* the same: subkeys are to be forgotten everywhere */
 
 bool
 ov_call_possible(void)
@@ -128,6 +130,7 @@ ov_call_begin(OvCall *call, OvAccess access, FunctionCallInfo fcinfo, int assert
 	int			context = SECURITY_LOCAL_USERID_CHANGE;
 
 	check_context();
+	ov_subkeys_check();
 	memset(call, 0, sizeof(*call));
 	call->caller = CurrentMemoryContext;
 	GetUserIdAndSecContext(&call->save_user, &call->save_context);
@@ -249,44 +252,66 @@ ov_decide(void (*step) (OvCall *call, void *arg), OvCall *call, void *arg)
 }
 
 /*
- * One level is enough to remember: what an outer level has for the worker
- * outlives whatever an inner one had.
+ * One level of each is enough to remember: what an outer level has for the
+ * worker outlives whatever an inner one had.
  */
 static void
-wake_on_commit(XactEvent event, void *arg)
+act_on_commit(XactEvent event, void *arg)
 {
+	/* first nobody has a key any more, then the worker hears of it */
+	if (event == XACT_EVENT_COMMIT && recall_level > 0)
+		ov_subkeys_recall();
 	if (event == XACT_EVENT_COMMIT && wake_level > 0)
 		ov_worker_wake(OV_WORKER_NETWORK, MyDatabaseId);
-	/* A prepared transaction is found by the worker's own clock. */
+	/* A prepared transaction is found by the worker's own clock, which also recalls. */
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_level = 0;
+		wake_level = recall_level = 0;
+}
+
+static void
+follow(int *level, SubXactEvent event)
+{
+	if (*level == 0 || *level < GetCurrentTransactionNestLevel())
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		(*level)--;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		*level = 0;
 }
 
 static void
 follow_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	if (wake_level == 0 || wake_level < GetCurrentTransactionNestLevel())
-		return;
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		wake_level--;
-	else if (event == SUBXACT_EVENT_ABORT_SUB)
-		wake_level = 0;
+	follow(&wake_level, event);
+	follow(&recall_level, event);
 }
 
-void
-ov_wake_after_commit(void)
+static void
+note_level(int *noted)
 {
 	static bool registered = false;
 	int			level = GetCurrentTransactionNestLevel();
 
 	if (!registered)
 	{
-		RegisterXactCallback(wake_on_commit, NULL);
+		RegisterXactCallback(act_on_commit, NULL);
 		RegisterSubXactCallback(follow_subtransaction, NULL);
 		registered = true;
 	}
-	if (wake_level == 0 || level < wake_level)
-		wake_level = level;
+	if (*noted == 0 || level < *noted)
+		*noted = level;
+}
+
+void
+ov_wake_after_commit(void)
+{
+	note_level(&wake_level);
+}
+
+void
+ov_recall_after_commit(void)
+{
+	note_level(&recall_level);
 }
 
 /* ---- memory for secrets ---- */
@@ -418,6 +443,14 @@ ov_row(OvCall *call, FunctionCallInfo fcinfo, const Datum *values, const bool *n
 	tuple = heap_form_tuple(BlessTupleDesc(desc), unconstify(Datum *, values), unconstify(bool *, nulls));
 	MemoryContextSwitchTo(old);
 	return HeapTupleGetDatum(tuple);
+}
+
+void
+ov_put_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, unconstify(Datum *, values), unconstify(bool *, nulls));
 }
 
 Datum

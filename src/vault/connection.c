@@ -126,7 +126,10 @@ ov_connection(OvCall *call, const char *connector, const char *account)
 	if (n > 1)
 		ov_ambiguous_account(list, n);
 	if (n == 0)
+	{
+		ov_check_onboarded(call);
 		list = search(&past, call, connector, account, &n);
+	}
 	if (n == 0)
 		ov_no_connection("no_connection");
 	return list[0];
@@ -282,8 +285,8 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 				 "Restore oauth_vault.home from the same backup: every sealed record names the vault that it identifies.");
 	if (c->wrapped != NULL && c->wrapped_len == 0)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
-				 ov_detail("reason", "its key has been destroyed by a rotation of keys", NULL),
-				 "The row is older than that rotation: find out who put it back. The person can connect again.");
+				 ov_detail("reason", "its key has been destroyed", NULL),
+				 "The row is older than that rotation of keys or offboarding: find out who put it back. The person can connect again.");
 	if (c->access == NULL || c->access_len < OV_RECORD_OVERHEAD || c->wrapped == NULL)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", c->wrapped == NULL ? "the person's key is missing" : "there is no record", NULL),

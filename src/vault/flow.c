@@ -94,6 +94,7 @@ begin(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	event->account = account;
 	event->scopes = asked;
 	event->nscopes = nasked;
+	ov_check_onboarded(call);
 	connector = ov_connector_by_name(name);
 	if (connector == NULL)
 		ov_no_connection("unknown_connector");

@@ -559,20 +559,16 @@ static Datum
 whoami(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	static OvQuery prompts = {
-		"SELECT count(*) FROM oauth_vault.connection WHERE tenant = $1 AND user_id = $2 AND status = 'reauth_required'",
-		"tt"
+		"SELECT count(*) FROM oauth_vault.oauth_reauth_prompts WHERE who_must_act = 'person'", ""
 	};
 	static const char *const sources[] = {"assertion", "authenticated", "role"};
 	const OvPerson *p = call->person;
 	Datum		values[6];
 	bool		nulls[6] = {false};
-	Datum		args[2];
 
-	args[0] = ov_text_datum(p->tenant);
-	args[1] = ov_text_datum(p->user_id);
-	(void) ov_query(&prompts, OV_READ, args, NULL);
-	values[0] = args[0];
-	values[1] = args[1];
+	(void) ov_query(&prompts, OV_READ, NULL, NULL);
+	values[0] = ov_text_datum(p->tenant);
+	values[1] = ov_text_datum(p->user_id);
 	nulls[2] = p->actor == NULL;
 	values[2] = ov_jsonb_datum(p->actor);
 	values[3] = ov_text_datum(sources[p->source]);

@@ -16,16 +16,6 @@ PG_FUNCTION_INFO_V1(ov_vault_metrics);
 PG_FUNCTION_INFO_V1(ov_explain);
 PG_FUNCTION_INFO_V1(ov_refresh_now);
 
-/* ---- the rows of a set ---- */
-
-static void
-put_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, unconstify(Datum *, values), unconstify(bool *, nulls));
-}
-
 static void
 put_metric(FunctionCallInfo fcinfo, const char *name, const char *type, const char *labels, double value, const char *help)
 {
@@ -34,7 +24,7 @@ put_metric(FunctionCallInfo fcinfo, const char *name, const char *type, const ch
 	};
 	bool		nulls[5] = {false};
 
-	put_row(fcinfo, values, nulls);
+	ov_put_row(fcinfo, values, nulls);
 }
 
 /* ---- metrics ---- */
@@ -63,7 +53,7 @@ static OvQuery gauges = {
 	"  LEFT JOIN oauth_vault.intent i ON i.in_doubt = s.doubt GROUP BY s.state"
 	" UNION ALL SELECT 'oauth_vault_inbox', '{}', count(*)::float8, 'Answers that wait for a locked row' FROM oauth_vault.grant_inbox"
 	" UNION ALL SELECT 'oauth_vault_revocations', jsonb_build_object('state', s.state), count(r.revocation_id)::float8,"
-	"  'Revocations by what the provider has been told' FROM (VALUES ('queued'), ('confirmed'), ('unsupported'), ('failed')) s (state)"
+	"  'Revocations by what the provider has been told' FROM (VALUES ('queued'), ('confirmed'), ('unsupported'), ('failed'), ('superseded')) s (state)"
 	"  LEFT JOIN oauth_vault.revocation r USING (state) GROUP BY s.state"
 	" UNION ALL SELECT 'oauth_vault_flows_pending', '{}', count(*)::float8, 'Consents under way'"
 	"  FROM oauth_vault.flow WHERE consumed_at IS NULL AND expires_at > clock_timestamp()"
@@ -83,7 +73,7 @@ put_gauges(FunctionCallInfo fcinfo)
 		};
 		bool		nulls[5] = {false};
 
-		put_row(fcinfo, values, nulls);
+		ov_put_row(fcinfo, values, nulls);
 	}
 }
 
@@ -272,7 +262,7 @@ ov_explain(PG_FUNCTION_ARGS)
 
 		values[0] = ov_datum(i, 1, &isnull[0]);
 		values[1] = ov_datum(i, 2, &isnull[1]);
-		put_row(fcinfo, values, isnull);
+		ov_put_row(fcinfo, values, isnull);
 	}
 	ov_call_end(&call);
 	return (Datum) 0;

@@ -223,6 +223,7 @@ set_my_limit(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	ov_check_scopes(limit.scopes, limit.n, "scopes");
 	event->scopes = limit.scopes;
 	event->nscopes = limit.n;
+	ov_check_onboarded(call);
 	connector = ov_connector_by_name(name);
 	if (connector == NULL)
 		ov_no_connection("unknown_connector");

@@ -5,7 +5,8 @@
  * A backend asks the key worker once per person and key; the worker verifies
  * the proof itself.  The cache is bounded (a pooled session serves many people
  * one after the other), keyed by person and key row, and cleansed on eviction,
- * at DISCARD ALL and at exit.  Serving from it still needs an identity that
+ * at DISCARD ALL, at exit, and by the session's next call when somebody has been
+ * offboarded anywhere or the vault file has changed.  Serving from it still needs an identity that
  * ov_person() accepts now.
  */
 #include "vault/vault.h"
@@ -28,6 +29,7 @@ static struct
 }			cache[CACHE_SIZE];
 static uint64 use_clock;
 static uint32 generation;		/* of the settings: a reloaded keyring releases anew */
+static uint32 recalled;
 
 void
 ov_forget_subkeys(void)
@@ -35,16 +37,22 @@ ov_forget_subkeys(void)
 	OPENSSL_cleanse(cache, sizeof(cache));
 }
 
+void
+ov_subkeys_check(void)
+{
+	if (generation == ov_settings_generation() && recalled == ov_subkeys_recalled())
+		return;
+	ov_forget_subkeys();
+	generation = ov_settings_generation();
+	recalled = ov_subkeys_recalled();
+}
+
 /* The slot with this key, or -1 and in *vacant the one to use next */
 static int
 search(const OvPerson *person, const unsigned char vault_id[16], int64 key_id, int *vacant)
 {
 	ov_conceal_session();
-	if (generation != ov_settings_generation())
-	{
-		ov_forget_subkeys();
-		generation = ov_settings_generation();
-	}
+	ov_subkeys_check();
 	*vacant = 0;
 	for (int i = 0; i < CACHE_SIZE; i++)
 	{

@@ -21,6 +21,7 @@
  *	OV034 invalid_provider_response	[reason, provider_error, issuer]
  *	OV040, OV041, OV042, OV050		reason
  *	OV060 vault_held				reason
+ *	OV070 user_offboarded			reason, since
  *
  * Everything else is PostgreSQL's own: 22004 and 22023 name the parameter in
  * the message, 25006 is a standby or a READ ONLY transaction that decides
@@ -115,6 +116,8 @@ extern Datum ov_person_call(FunctionCallInfo fcinfo, const char *event, int asse
 extern void ov_decide(void (*step) (OvCall *call, void *arg), OvCall *call, void *arg);
 /* Wakes the network worker when the work of this (sub)transaction commits. */
 extern void ov_wake_after_commit(void);
+/* Has every session forget the subkeys that it was given when this (sub)transaction commits. */
+extern void ov_recall_after_commit(void);
 
 /* Lives until the call ends, however it ends, and is cleansed then. */
 extern OvArena *ov_call_arena(OvCall *call);
@@ -130,6 +133,8 @@ extern char *ov_arg_json_object(FunctionCallInfo fcinfo, int n, const char *name
 
 /* One result row, made in the caller's context */
 extern Datum ov_row(OvCall *call, FunctionCallInfo fcinfo, const Datum *values, const bool *nulls);
+/* One more row of the set that InitMaterializedSRF() has begun */
+extern void ov_put_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls);
 extern Datum ov_copy_text(OvCall *call, const char *s);
 extern Datum ov_copy_array(OvCall *call, char **items, int n);
 extern bool ov_array_has(char **items, int n, const char *item);
@@ -152,6 +157,8 @@ extern void ov_access_subkey(const OvPerson *person, const unsigned char vault_i
 extern bool ov_access_subkey_cached(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
 									unsigned char subkey[OV_KEY_LEN]);
 extern void ov_forget_subkeys(void);
+/* Forgets them if they have been recalled, or the vault file has changed. */
+extern void ov_subkeys_check(void);
 
 /* ---- audit (audit.c) ---- */
 
@@ -173,7 +180,9 @@ typedef struct OvEvent
 
 /* Appends the row; with "durable" returns when it is committed. */
 extern void ov_audit(OvCall *call, const OvEvent *event);
-/* Waits for what a worker appended on this call's behalf. */
+/* The same without waiting: many, and then ov_audit_settle() */
+extern void ov_audit_append_event(OvCall *call, const OvEvent *event);
+/* Waits for what has been appended on this call's behalf. */
 extern void ov_audit_settle(void);
 /*
  * The error that is being raised, as a denial (or, where the provider or this
@@ -251,6 +260,45 @@ extern void ov_cleanse_text(text *t);
 extern bool ov_hot_connection(const OvPerson *person, const char *connector, const char *account, OvConnection *c);
 /* c was found the long way since: the short one may be taken next time. */
 extern void ov_hot_remember(const OvConnection *c);
+
+/* ---- ending connections (revoke.c, offboard.c) ---- */
+
+typedef struct OvEnded
+{
+	unsigned char id[16];
+	char	   *connector;
+	char	   *account;
+	char	   *tenant;
+	char	   *user_id;
+} OvEnded;
+
+typedef struct OvEnding
+{
+	/* which; what is not set does not matter */
+	const unsigned char *one;	/* this connection alone */
+	const char *tenant;
+	const char *user_id;
+	const unsigned char *connector_id;
+	char	  **scopes;			/* any of them granted */
+	int			nscopes;
+	TimestampTz unused_since;
+	TimestampTz consented_before;
+	/* how */
+	const char *why;			/* status_reason */
+	const char *reason;			/* the administrator's own words, for the trail */
+	int64		offboarding_id; /* 0: none */
+	/* what became of it */
+	OvEnded    *ended;
+	int64		nended;
+	int64		size;
+	int64		people;
+} OvEnding;
+
+/* Locks and ends the live connections that fit; inside ov_decide(). */
+extern void ov_end_connections(OvEnding *e);
+extern void ov_audit_ended(OvCall *call, const OvEnding *e);
+/* OV070 when the person or the whole tenant has been offboarded */
+extern void ov_check_onboarded(OvCall *call);
 
 /* ---- scopes (scope.c) ---- */
 

@@ -208,7 +208,7 @@ begin_work(void *arg)
 
 	if (params == NULL)
 		params = "{}";
-	if (c == NULL || !ov_home_or_refuse(&home, f) ||
+	if (c == NULL || !ov_home_or_refuse(&home, f) || ov_offboarded(b->caller->tenant, b->caller->user_id, b->now, f) ||
 		!ov_provider_of(arena, c, params, &p, f) || !check_params(arena, p, params, f) ||
 		!ov_hosts_check(arena, c, params, p, digest, f) || too_many(b))
 		return;

@@ -27,7 +27,7 @@
 
 static OvQuery find_flow = {
 	"SELECT flow_id, tenant, user_id, connector_id, account, redirect_uri, requested_scopes, params::text, return_to,"
-	" verifier, nonce, hosts_digest, expires_at, consumed_at IS NOT NULL FROM oauth_vault.flow WHERE state_hash = $1"
+	" verifier, nonce, hosts_digest, expires_at, consumed_at IS NOT NULL, created_at FROM oauth_vault.flow WHERE state_hash = $1"
 	" FOR UPDATE SKIP LOCKED", "b"
 };
 static OvQuery consume_flow = {
@@ -50,6 +50,8 @@ typedef struct Exchange
 	const char *nonce;
 	const char *metadata;		/* params and what the callback brought */
 	const char *return_to;
+	TimestampTz begun;			/* the flow */
+	dlist_node	exchanging;
 	OvHttpRequest req;
 	OvHttpRequest again;		/* the same with the previous client secret */
 	bool		has_again;
@@ -70,6 +72,8 @@ typedef struct Exchange
 	bool		paused_now;
 	int64		secret_generation;
 } Exchange;
+
+static dlist_head exchanges = DLIST_STATIC_INIT(exchanges);
 
 typedef struct Complete			/* the transaction before the code leaves */
 {
@@ -148,6 +152,7 @@ take_flow(Complete *c, Flow *flow)
 	digest = ov_bytea(0, 12, &len);
 	if (len == 32)
 		memcpy(flow->hosts_digest, digest, 32);
+	x->begun = ov_time(0, 15);
 	usable = !ov_bool(0, 14) && ov_time(0, 13) > c->now && x->caller->user_id != NULL &&
 		strcmp(x->g.user_id, x->caller->user_id) == 0 && strcmp(x->g.tenant, x->caller->tenant) == 0;
 	/* Also burnt when somebody else touches it. */
@@ -159,7 +164,10 @@ take_flow(Complete *c, Flow *flow)
 		ov_arg_time(&b, c->now);
 		(void) ov_run(&consume_flow, OV_WRITE, &b);
 	}
-	return usable || refuse_flow(&x->failure);
+	if (!usable)
+		return refuse_flow(&x->failure);
+	/* begun before the person was offboarded, who may be back by now */
+	return !ov_offboarded(x->g.tenant, x->g.user_id, x->begun, &x->failure);
 }
 
 /* All the callback's parameters, in their order if the whole query is known. */
@@ -332,7 +340,8 @@ build_exchange(Complete *c, const Flow *flow, const OvHome *home)
 		!open_verifier(x, connector, flow, &verifier))
 		return false;
 	x->keys = ov_arena_alloc(arena, sizeof(OvUserKeys));
-	if (!ov_user_keys_current(x->vault_id, x->g.tenant, x->g.user_id, &x->g.key_id, x->keys, f) || !ov_engine_ready(f))
+	if (!ov_user_keys_since(x->vault_id, x->g.tenant, x->g.user_id, ov_first_key(x->g.tenant, x->g.user_id),
+							&x->g.key_id, x->keys, f) || !ov_engine_ready(f))
 		return false;
 	x->job.key_id = x->g.key_id;
 	ov_job_sends(&x->job, code);
@@ -392,6 +401,22 @@ trace_exchange(const Exchange *x)
 	}
 }
 
+bool
+ov_flow_exchanging(const char *tenant, const char *user_id, const unsigned char *connector_id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &exchanges)
+	{
+		const OvGrant *g = &dlist_container(Exchange, exchanging, iter.cur)->g;
+
+		if ((tenant == NULL || strcmp(g->tenant, tenant) == 0) && (user_id == NULL || strcmp(g->user_id, user_id) == 0) &&
+			(connector_id == NULL || memcmp(g->connector_id, connector_id, 16) == 0))
+			return true;
+	}
+	return false;
+}
+
 static void read_exchange(OvJob *job, const OvHttpResponse *resp);
 
 void
@@ -401,6 +426,7 @@ ov_flow_complete(const OvTicket *ticket, const OvMsg *m)
 	Complete	c = {.m = m, .x = x, .now = GetCurrentTimestamp()};
 	int			state;
 
+	dlist_push_tail(&exchanges, &x->exchanging);
 	x->ticket = *ticket;
 	x->caller = ov_caller_read(m, x->job.context);
 	if (x->caller->tenant == NULL)
@@ -416,6 +442,7 @@ ov_flow_complete(const OvTicket *ticket, const OvMsg *m)
 	x->refused = true;
 	trace_exchange(x);
 	ov_answer_failure(ticket, &x->failure);
+	dlist_delete(&x->exchanging);
 	ov_job_free(&x->job);
 }
 
@@ -520,7 +547,11 @@ settle_hosts(Exchange *x)
 	char	   *metadata = merge(arena, x->metadata, x->tokens.captured);
 	OvHttpRequest unused;
 
-	if (c == NULL || metadata == NULL || !ov_provider_of(arena, c, metadata, &p, &x->failure) ||
+	/* retired while the provider thought about it */
+	if (c != NULL && strcmp(c->status, "retired") == 0)
+		(void) ov_usable_connector(c, &x->failure);
+	if (c == NULL || x->failure.sqlstate[0] != '\0' || metadata == NULL ||
+		!ov_provider_of(arena, c, metadata, &p, &x->failure) ||
 		!ov_hosts_check(arena, c, metadata, p, x->g.hosts_digest, &x->failure))
 	{
 		/* where they came from they may go back to, to be revoked */
@@ -576,7 +607,12 @@ store_work(void *arg)
 	g->nscopes = x->tokens.scopes ? x->tokens.nscopes : -1;
 	g->subject = x->subject;
 	g->used = true;
+	/* whoever offboards the person or the connector comes before this, or sees what it stores */
+	ov_person_hold(g->tenant, g->user_id);
+	ov_connector_hold(g->connector_id);
 	if (!settle_hosts(x))
+		x->refused = x->to_revoke = true;
+	else if (ov_offboarded(g->tenant, g->user_id, x->begun, &x->failure))
 		x->refused = x->to_revoke = true;
 	else if (x->id_token_bad)
 	{
@@ -598,6 +634,7 @@ store_work(void *arg)
 		{
 			seal(x);
 			x->stored = ov_consent_install(g, exists, locked, now);
+			ov_revocations_supersede(g, x->job.arena, x->provider, x->vault_id, x->keys, &x->tokens, now);
 		}
 	}
 	if (x->to_revoke)
@@ -632,6 +669,7 @@ ov_flow_apply(OvJob *job)
 		return;
 	}
 	job->done = true;
+	dlist_delete(&x->exchanging);
 	trace_exchange(x);
 	if (x->refused)
 		ov_answer_failure(&x->ticket, &x->failure);

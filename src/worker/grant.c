@@ -39,7 +39,9 @@ static OvQuery row_exists = {
 static OvQuery install = {
 	"UPDATE oauth_vault.connection SET token_generation = $2 + 1, status = 'active', status_reason = NULL,"
 	" status_detail = NULL, status_since = CASE WHEN status = 'active' THEN status_since ELSE $3 END,"
-	" expires_at = $4, refresh_at = $5, attempts = 0, issued_at = $3, refresh_expires_at = $6, last_error = NULL,"
+	" expires_at = $4, refresh_at = $5, attempts = 0, issued_at = $3, last_error = NULL,"
+	" refresh_extended_at = CASE WHEN $6 > refresh_expires_at + interval '1 minute' THEN $3 ELSE refresh_extended_at END,"
+	" refresh_expires_at = $6,"
 	" token_type = coalesce($7, token_type), scopes = coalesce($8, scopes), metadata = metadata || coalesce($9, '{}'),"
 	" access_token = $10, refresh_token = $11, id_token = $12,"
 	" superseded = CASE WHEN $13::bytea IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || $13"
@@ -71,8 +73,10 @@ static OvQuery end_grant = {
 };
 static OvQuery queue_revocation = {
 	"INSERT INTO oauth_vault.revocation (connection_id, tenant, user_id, connector_id, key_id, token_generation,"
-	" hosts_digest, metadata, access_token, refresh_token, residual_until, next_attempt_at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{}'), $9, $10, $11, now())",
+	" hosts_digest, metadata, access_token, refresh_token, residual_until, next_attempt_at, offboarding_id)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, '{}'), $9, $10, $11, now(),"
+	/* of the decision that came between */
+	"  (SELECT max(r.offboarding_id) FROM oauth_vault.revocation r WHERE r.connection_id = $1))",
 	"uttullbjbbz"
 };
 static OvQuery lock_live = {
@@ -88,7 +92,7 @@ static OvQuery read_live = {
 static OvQuery renew_consent = {
 	"UPDATE oauth_vault.connection SET token_generation = $16, decision_epoch = decision_epoch + 1,"
 	" status = 'active', status_reason = NULL, status_detail = NULL, status_since = $2, key_id = $3,"
-	" hosts_digest = $4, expires_at = $5, refresh_at = $6, attempts = 0, issued_at = $2, refresh_expires_at = $7,"
+	" hosts_digest = $4, expires_at = $5, refresh_at = $6, attempts = 0, issued_at = $2, refresh_expires_at = $7, refresh_extended_at = NULL,"
 	" last_error = NULL, token_type = coalesce($8, 'Bearer'), requested_scopes = $9, scopes = $10,"
 	" provider_subject = coalesce($11, provider_subject), metadata = $12, consented_at = $2, forced_at = NULL,"
 	" superseded = NULL, access_token = $13, refresh_token = $14, id_token = $15 WHERE connection_id = $1",
@@ -498,7 +502,6 @@ ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now)
 	}
 	else
 	{
-		ov_connector_hold(g->connector_id);
 		ov_arg_str(&a, g->tenant);
 		ov_arg_str(&a, g->user_id);
 		ov_arg_uuid(&a, g->connector_id);

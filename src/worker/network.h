@@ -181,6 +181,7 @@ typedef enum OvTick
 	OV_TICK_DUE,				/* refreshes that are due */
 	OV_TICK_INBOX,				/* results whose row was locked */
 	OV_TICK_OUTBOX,				/* revocations */
+	OV_TICK_OFFBOARD,			/* erasures */
 	OV_TICK_STUCK,				/* answers that could not be stored yet */
 	OV_TICK_SWEEP,				/* flows that have ended */
 	OV_TICK_TRACE,				/* audit rows that the ring had no room for */
@@ -304,6 +305,7 @@ extern OvCode ov_seal(OvArena *arena, const unsigned char key[OV_KEY_LEN], const
 					  const unsigned char **record, size_t *len);
 extern void ov_keys_conceal(void);	/* before ov_conceal_worker */
 extern void ov_keys_forget(void);
+extern void ov_keys_drop(int64 key_id); /* the key is destroyed */
 
 /* ---- when (refresh_schedule.c) ---- */
 
@@ -398,6 +400,10 @@ extern OvStored ov_grant_end(const unsigned char connection_id[16], int64 genera
 extern bool ov_grant_find(OvGrant *g, bool *locked, char **subject);
 extern OvStored ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now);
 extern void ov_grant_queue_revocation(const OvGrant *g);
+/* A new consent is stored: queued revocations of older grants that would end it too are not sent. */
+extern void ov_revocations_supersede(const OvGrant *g, OvArena *arena, const OvProvider *p,
+									 const unsigned char vault_id[16], const OvUserKeys *keys, const OvTokens *t,
+									 TimestampTz now);
 /* Takes a share of the connector's row for a reference to it; raises 55P03 when it is locked. */
 extern void ov_connector_hold(const unsigned char connector_id[16]);
 
@@ -432,14 +438,26 @@ extern void ov_key_check_tick(TimestampTz now);
 extern bool ov_keys_settled(void);
 extern void ov_rotation_tick(TimestampTz now);
 
+/* ---- offboarding.c: in a transaction, all but the tick ---- */
+
+/* Is the person or the whole tenant out, or has been since?  Then *f says so. */
+extern bool ov_offboarded(const char *tenant, const char *user_id, TimestampTz since, OvFailure *f);
+/* Keys of the person with a lower id are of the time before an offboarding. */
+extern int64 ov_first_key(const char *tenant, const char *user_id);
+/* Until the transaction ends nobody offboards the person; raises 55P03 when somebody is about to. */
+extern void ov_person_hold(const char *tenant, const char *user_id);
+extern void ov_offboarding_tick(TimestampTz now);
+
 /* ---- flow.c, revocation.c, discover.c ---- */
 
 extern void ov_flow_begin(const OvTicket *ticket, const OvMsg *m);
 extern void ov_flow_complete(const OvTicket *ticket, const OvMsg *m);
 extern void ov_flow_apply(OvJob *job);
 extern void ov_flow_sweep_tick(TimestampTz now);
+/* Is a code of theirs being exchanged?  NULL: anybody's, at any connector */
+extern bool ov_flow_exchanging(const char *tenant, const char *user_id, const unsigned char *connector_id);
 extern void ov_outbox_tick(TimestampTz now);
-extern void ov_revocation_apply(OvJob *job);
+extern void ov_revocation_apply(OvJob **jobs, int n);
 extern void ov_discovery_start(const OvTicket *ticket, const OvMsg *m);
 extern void ov_discovery_apply(OvJob *job);
 

@@ -350,7 +350,9 @@ static void
 store_batch(OvJob **batch, int n)
 {
 	OvJob	   *refreshes[BATCH_MAX];
+	OvJob	   *revocations[BATCH_MAX];
 	int			nrefreshes = 0;
+	int			nrevocations = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -363,7 +365,7 @@ store_batch(OvJob **batch, int n)
 				ov_flow_apply(batch[i]);
 				break;
 			case OV_JOB_REVOKE:
-				ov_revocation_apply(batch[i]);
+				revocations[nrevocations++] = batch[i];
 				break;
 			case OV_JOB_DISCOVER:
 				ov_discovery_apply(batch[i]);
@@ -380,6 +382,8 @@ store_batch(OvJob **batch, int n)
 		if (nleaving > 0)
 			ov_hosts_send(leaving, nleaving, departed || ov_refresh_depart(leaving, nleaving));
 	}
+	if (nrevocations > 0)
+		ov_revocation_apply(revocations, nrevocations);
 	for (int i = 0; i < n; i++)
 	{
 		OvJob	   *job = batch[i];
@@ -500,6 +504,9 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_OUTBOX:
 			ov_outbox_tick(now);
 			break;
+		case OV_TICK_OFFBOARD:
+			ov_offboarding_tick(now);
+			break;
 		case OV_TICK_STUCK:
 			store_stuck();
 			break;
@@ -571,6 +578,7 @@ look_at_tables_soon(void)
 	if (at <= now)
 		at = Max(now, TimestampTzPlusMilliseconds(looked_at, WAKE_PAUSE_MS));
 	ov_tick_at(OV_TICK_OUTBOX, at);
+	ov_tick_at(OV_TICK_OFFBOARD, at);
 	ov_home_look_again(at);
 	ov_tick_at(OV_TICK_ROTATE, at);
 	looked_at = at;

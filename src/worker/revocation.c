@@ -8,8 +8,17 @@
  * sent twice, a revocation does no harm (RFC 7009 section 2.2).  The refresh
  * token goes first: most providers end the whole grant with it.  During an
  * overlap of client secrets, what the provider refuses with the new one goes
- * again with the one before.  While the connector is paused nothing is sent, and
- * nothing counted: the row waits.
+ * again with the one before.  Nothing is sent, and nothing counted, while the
+ * connector is paused, while the host is silent, and while a new consent of the
+ * same person is being stored.
+ *
+ * A provider that is down costs nothing but time: what it has given no verdict
+ * on is tried for a week.  Other refusals are tried ten times.
+ *
+ * A connection is one grant, and a new consent another.  Where the rules say that
+ * a revocation ends all of the person's grants, or where the provider has given
+ * out the same token again, what was queued for the older one is not sent any
+ * more: superseded.
  *
  * A settled row keeps what happened and loses its ciphertexts.  Then the
  * connection becomes revoked; if somebody holds its row, the revocation stays
@@ -17,15 +26,19 @@
  */
 #include "worker/network.h"
 
+#include "common/pg_prng.h"
 #include "errors.h"
+#include "guc.h"
 #include "utils/memutils.h"
 
 #define BATCH_MAX 50
-#define MAX_ATTEMPTS 10
+#define MAX_ATTEMPTS 10			/* with a verdict that may yet change */
+#define GIVE_UP_US (7 * USECS_PER_DAY)	/* without any */
 #define RESCAN_MS 60000
 #define LEASE_MS 60000			/* an attempt that we do not hear of again */
 #define PAUSED_MS 60000			/* until we look again whether the connector works */
 #define FINISH_MS 1000
+#define EXCHANGE_MS 1000		/* until we look again whether a consent has been stored */
 
 typedef struct Revocation
 {
@@ -40,14 +53,16 @@ typedef struct Revocation
 	OvHttpRequest again[2];		/* the same with the previous client secret */
 	bool		has_again[2];
 	bool		on_previous;
+	OvPurpose	kind[2];		/* of token, by request */
 	int			nreq;
 	int			sent;			/* requests whose answer is here */
 	int			attempts;
-	TimestampTz residual_until;
+	TimestampTz requested_at;
+	TimestampTz residual_until; /* the access token's own end */
 
 	OvTokens	tokens;			/* of the last answer */
 	bool		confirmed;		/* one of the requests succeeded */
-	bool		unsupported;
+	bool		access_lives;	/* until its own end, for all that the provider says */
 
 	/* as stored */
 	const char *state;
@@ -68,6 +83,8 @@ typedef struct Round			/* some rows, in one transaction */
 	int			nsettled;
 } Round;
 
+static int	under_way;			/* revocations that have been sent, or wait for their host */
+
 static OvQuery due = {
 	"SELECT revocation_id, next_attempt_at FROM oauth_vault.revocation WHERE state = 'queued'"
 	" ORDER BY next_attempt_at LIMIT $1", "l"
@@ -75,14 +92,17 @@ static OvQuery due = {
 static OvQuery load = {
 	"SELECT r.connection_id, r.tenant, r.user_id, r.connector_id, r.key_id, r.token_generation, r.hosts_digest,"
 	" r.metadata::text, r.access_token, r.refresh_token, r.attempts, r.outcome,"
-	" coalesce(r.residual_until, (SELECT c.expires_at FROM oauth_vault.connection c WHERE c.connection_id = r.connection_id))"
+	" coalesce(r.residual_until, (SELECT c.expires_at FROM oauth_vault.connection c WHERE c.connection_id = r.connection_id)),"
+	" r.residual_until, r.requested_at"
 	" FROM oauth_vault.revocation r WHERE r.revocation_id = $1 AND r.state = 'queued' FOR UPDATE OF r SKIP LOCKED", "l"
 };
 static OvQuery lease = {
-	"UPDATE oauth_vault.revocation SET attempts = attempts + 1, next_attempt_at = $2 WHERE revocation_id = $1", "lz"
+	"UPDATE oauth_vault.revocation SET attempts = attempts + 1, next_attempt_at = $2,"
+	" seen_at = coalesce(seen_at, clock_timestamp()) WHERE revocation_id = $1", "lz"
 };
 static OvQuery again = {
-	"UPDATE oauth_vault.revocation SET next_attempt_at = $2, outcome = NULL WHERE revocation_id IN"
+	"UPDATE oauth_vault.revocation SET next_attempt_at = $2, outcome = NULL,"
+	" seen_at = coalesce(seen_at, clock_timestamp()) WHERE revocation_id IN"
 	" (SELECT revocation_id FROM oauth_vault.revocation WHERE revocation_id = $1 AND state = 'queued'"
 	" FOR UPDATE SKIP LOCKED)", "lz"
 };
@@ -91,6 +111,7 @@ static OvQuery settle = {
 	"UPDATE oauth_vault.revocation SET state = CASE WHEN $2 THEN $3 ELSE 'queued' END,"
 	" outcome = CASE WHEN $2 THEN $4 ELSE $3 || ' ' || $4 END,"
 	" settled_at = CASE WHEN $2 THEN $5 END, next_attempt_at = $6, residual_until = $7,"
+	" seen_at = coalesce(seen_at, clock_timestamp()),"
 	" access_token = NULL, refresh_token = NULL WHERE revocation_id IN"
 	" (SELECT revocation_id FROM oauth_vault.revocation WHERE revocation_id = $1 AND state = 'queued'"
 	" FOR UPDATE SKIP LOCKED)", "lottzzz"
@@ -147,7 +168,7 @@ settle_row(int64 id, const unsigned char connection_id[16], const char *state, c
 	ov_arg_str(&a, outcome);
 	ov_arg_time(&a, now);
 	ov_arg_time(&a, next);
-	ov_arg_time(&a, strcmp(state, "confirmed") == 0 ? 0 : residual_until);
+	ov_arg_time(&a, residual_until);
 	(void) ov_run(&settle, OV_WRITE, &a);
 	if (!finished)
 		ov_tick_at(OV_TICK_OUTBOX, next);
@@ -161,12 +182,13 @@ keep(MemoryContext context, const char *s)
 
 static OvTrace
 trace_of(const char *state, const char *outcome, const char *tenant, const char *user_id, const char *connector,
-		 const unsigned char *connection_id)
+		 const unsigned char *connection_id, TimestampTz residual_until)
 {
 	return (OvTrace) {
 		.event = "revocation_settled", .outcome = strcmp(state, "failed") == 0 ? "failed" : "ok",
 		.tenant = tenant, .user_id = user_id, .connector = connector, .connection_id = connection_id,
-		.reason = psprintf("%s: %s", state, outcome)
+		.reason = psprintf("%s: %s", state, outcome),
+		.detail = residual_until != 0 ? ov_detail("residual_until", ov_time_text(residual_until), NULL) : NULL
 	};
 }
 
@@ -200,6 +222,8 @@ typedef struct Record
 				refresh_len;
 	int			attempts;
 	TimestampTz residual_until;
+	TimestampTz stored_residual;
+	TimestampTz requested_at;
 } Record;
 
 static bool
@@ -227,6 +251,8 @@ load_record(int64 id, Record *rec)
 	rec->attempts = (int) ov_int8(0, 11);
 	rec->outcome = ov_text(0, 12);
 	rec->residual_until = ov_time(0, 13);
+	rec->stored_residual = ov_time(0, 14);
+	rec->requested_at = ov_time(0, 15);
 	return true;
 }
 
@@ -261,6 +287,7 @@ add_request(const Round *s, Revocation *r, const Record *rec, const OvClient *cl
 	if (code != OV_OK)
 		return ov_refuse(f, "OV022", err.message, ov_detail("reason", err.message, "connector", r->connector, NULL),
 						 "An administrator must correct the connector or its provider's rules.");
+	r->kind[r->nreq] = purpose;
 	r->has_again[r->nreq] = previous->client_secret != NULL &&
 		ov_revoke_request(arena, r->provider, previous, hint, token, &r->again[r->nreq], &err) == OV_OK;
 	r->nreq++;
@@ -305,8 +332,9 @@ settle_now(Round *s, int64 id, const Record *rec, const OvConnector *c, const ch
 	settle_row(id, rec->connection_id, state, outcome, rec->residual_until, s->now);
 	memcpy(connection_id, rec->connection_id, 16);
 	s->settled[s->nsettled] = trace_of(state, outcome, keep(ov_round, rec->tenant), keep(ov_round, rec->user_id),
-									   c ? keep(ov_round, c->name) : NULL, connection_id);
+									   c ? keep(ov_round, c->name) : NULL, connection_id, rec->residual_until);
 	s->settled[s->nsettled].reason = keep(ov_round, s->settled[s->nsettled].reason);
+	s->settled[s->nsettled].detail = keep(ov_round, s->settled[s->nsettled].detail);
 	s->nsettled++;
 }
 
@@ -318,13 +346,20 @@ finish_settled(Round *s, int64 id, const Record *rec)
 
 	if (space != NULL)
 		*space = '\0';
-	settle_row(id, rec->connection_id, rec->outcome, space ? space + 1 : "", rec->residual_until, s->now);
+	settle_row(id, rec->connection_id, rec->outcome, space ? space + 1 : "", rec->stored_residual, s->now);
 }
 
 static TimestampTz
 next_attempt(int attempts, int64 retry_after, TimestampTz now)
 {
 	return ov_retry_at(OV_OUT_TRANSIENT, attempts * 2, retry_after, now);
+}
+
+/* After a host's pause one request goes first: the others need not come up with it. */
+static int
+spread_ms(void)
+{
+	return (int) pg_prng_uint64_range(&pg_global_prng_state, 100, 5000);
 }
 
 static void
@@ -335,6 +370,7 @@ start_row(Round *s, int64 id)
 	Revocation *r;
 	OvArgs		a = {0};
 	OvFailure	f = {{0}};
+	TimestampTz paused_until;
 
 	if (!load_record(id, &rec))
 		return;
@@ -350,10 +386,14 @@ start_row(Round *s, int64 id)
 		return;
 	}
 	ov_arg_int8(&a, id);
-	if (strcmp(c->status, "paused") == 0)
+	/* whether it is superseded will be known in a moment */
+	if (strcmp(c->status, "paused") == 0 || ov_flow_exchanging(rec.tenant, rec.user_id, rec.connector_id))
 	{
-		ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, PAUSED_MS));
+		TimestampTz later = TimestampTzPlusMilliseconds(s->now, strcmp(c->status, "paused") == 0 ? PAUSED_MS : EXCHANGE_MS);
+
+		ov_arg_time(&a, later);
 		(void) ov_run(&again, OV_WRITE, &a);
+		ov_tick_at(OV_TICK_OUTBOX, later);
 		return;
 	}
 	r = ov_job_new(OV_JOB_REVOKE, sizeof(Revocation), read_revocation);
@@ -365,6 +405,7 @@ start_row(Round *s, int64 id)
 	r->connector = keep(r->job.context, c->name);
 	r->attempts = rec.attempts + 1;
 	r->residual_until = rec.residual_until;
+	r->requested_at = rec.requested_at;
 	if (!build(s, r, &rec, c, &f))
 	{
 		s->njobs--;
@@ -389,6 +430,14 @@ start_row(Round *s, int64 id)
 		s->njobs--;
 		ov_job_free(&r->job);
 		settle_now(s, id, &rec, c, "unsupported", "the provider has no revocation endpoint");
+		return;
+	}
+	if (!ov_host_reserve(&r->job, r->req[0].url, &paused_until) && paused_until != 0)
+	{
+		s->njobs--;
+		ov_job_free(&r->job);
+		ov_arg_time(&a, TimestampTzPlusMilliseconds(paused_until, spread_ms()));
+		(void) ov_run(&again, OV_WRITE, &a);
 		return;
 	}
 	ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, LEASE_MS + 2 * (int64) r->nreq * 1000));
@@ -435,7 +484,10 @@ start_rows(int64 *ids, int n, TimestampTz now)
 		for (int i = 0; i < s->nsettled; i++)
 			ov_trace(&s->settled[i]);
 		for (int i = 0; i < s->njobs; i++)
+		{
+			under_way++;
 			ov_job_send(&s->jobs[i]->job, &s->jobs[i]->req[0]);
+		}
 		return !s->held;
 	}
 	for (int i = 0; i < s->njobs; i++)
@@ -483,10 +535,14 @@ find_due(void *arg)
 void
 ov_outbox_tick(TimestampTz now)
 {
-	Due			d = {.now = now, .max = Min(BATCH_MAX, ov_jobs_room(true))};
+	/* however many grants are being revoked, refreshes have room */
+	int			room = Max(ov_guc_max_concurrency / 2, 1) - under_way;
+	Due			d = {.now = now, .max = Min(Min(BATCH_MAX, room), ov_jobs_room(true))};
 
 	ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, RESCAN_MS));
-	if (d.max == 0 || ov_transact("look for revocations", find_due, &d) != 0)
+	if (room <= 0)
+		return;					/* the next answer has us look again */
+	if (d.max <= 0 || ov_transact("look for revocations", find_due, &d) != 0)
 		ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, FINISH_MS));
 	else if (d.n > 0 && !start_rows(d.ids, d.n, now))
 		ov_tick_at(OV_TICK_OUTBOX, TimestampTzPlusMilliseconds(now, 5 * FINISH_MS));
@@ -494,30 +550,39 @@ ov_outbox_tick(TimestampTz now)
 		ov_tick_at(OV_TICK_OUTBOX, d.next);
 }
 
-/* ---- storing an answer ---- */
+/* ---- storing answers ---- */
 
 static void
-store_work(void *arg)
+store_one(Revocation *r, TimestampTz now)
 {
-	Revocation *r = arg;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next;
 	OvArgs		a = {0};
 
 	if (r->state != NULL)
 	{
-		settle_row(r->id, r->connection_id, r->state, r->outcome, r->residual_until, now);
+		settle_row(r->id, r->connection_id, r->state, r->outcome, r->access_lives ? r->residual_until : 0, now);
 		return;
 	}
+	next = next_attempt(r->attempts, r->tokens.retry_after, now);
 	ov_arg_int8(&a, r->id);
-	ov_arg_time(&a, next_attempt(r->attempts, r->tokens.retry_after, now));
+	ov_arg_time(&a, next);
 	(void) ov_run(&again, OV_WRITE, &a);
-	ov_tick_at(OV_TICK_OUTBOX, next_attempt(r->attempts, r->tokens.retry_after, now));
+	ov_tick_at(OV_TICK_OUTBOX, next);
+}
+
+static bool
+give_up(const Revocation *r)
+{
+	return r->attempts >= MAX_ATTEMPTS &&
+		(r->tokens.outcome != OV_OUT_TRANSIENT || GetCurrentTimestamp() - r->requested_at > GIVE_UP_US);
 }
 
 /* What the answers so far mean; state NULL: to be tried again. */
 static void
 judge(Revocation *r)
 {
+	bool		has_access = r->kind[r->nreq - 1] == OV_PURPOSE_ACCESS_TOKEN;
+
 	r->state = r->outcome = NULL;
 	switch (r->tokens.outcome)
 	{
@@ -526,21 +591,26 @@ judge(Revocation *r)
 			r->confirmed = true;
 			break;
 		case OV_OUT_UNSUPPORTED:
-			r->unsupported = true;
+			/* RFC 7009 section 2.2.1: this kind of token cannot be revoked */
 			break;
 		case OV_OUT_TRANSIENT:
 		case OV_OUT_MALFORMED:
 		case OV_OUT_MISCONFIGURED:
 		case OV_OUT_DENIED:
-			if (r->attempts >= MAX_ATTEMPTS)
+			r->access_lives = true;
+			if (give_up(r))
 			{
 				r->state = "failed";
 				r->outcome = r->tokens.error && r->tokens.error[0] ? r->tokens.error : r->tokens.reason;
 			}
 			return;
 	}
+	r->access_lives = !r->confirmed || (has_access && r->tokens.outcome == OV_OUT_UNSUPPORTED) ||
+		(!has_access && ov_provider_revocation_ends(r->provider) == OV_ENDS_TOKEN);
 	r->state = r->confirmed ? "confirmed" : "unsupported";
-	r->outcome = r->confirmed ? "revoked at the provider" : "the provider does not revoke this kind of token";
+	r->outcome = !r->confirmed ? "the provider does not revoke this kind of token" :
+		r->access_lives ? "the refresh token is revoked; the access token lives until it expires" :
+		"revoked at the provider";
 }
 
 /* The client was refused: during an overlap of secrets the old one may still be good. */
@@ -556,30 +626,157 @@ send_again(Revocation *r)
 	return true;
 }
 
-void
-ov_revocation_apply(OvJob *job)
+/* Judges an answer; true: the row can be written.  Else another request has left. */
+static bool
+is_ready(Revocation *r)
 {
-	Revocation *r = (Revocation *) job;
-	OvTrace		t;
-
 	if (send_again(r))
-		return;
+		return false;
 	judge(r);
 	/* The refresh token has been dealt with: now the access token. */
 	if (r->state != NULL && strcmp(r->state, "failed") != 0 && r->sent < r->nreq)
 	{
-		job->failures = 0;
-		ov_job_send(job, r->on_previous ? &r->again[r->sent] : &r->req[r->sent]);
-		return;
+		r->job.failures = 0;
+		ov_job_send(&r->job, r->on_previous ? &r->again[r->sent] : &r->req[r->sent]);
+		return false;
 	}
-	if (ov_transact("settle a revocation", store_work, r) != 0)
-	{
-		job->failures++;
-		return;
-	}
-	job->done = true;
+	return true;
+}
+
+typedef struct Batch
+{
+	Revocation **revocations;
+	int			n;
+} Batch;
+
+static void
+store_all(void *arg)
+{
+	Batch	   *b = arg;
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < b->n; i++)
+		store_one(b->revocations[i], now);
+}
+
+static void
+finish(Revocation *r)
+{
+	OvTrace		t;
+
+	r->job.done = true;
+	under_way--;
+	ov_tick_at(OV_TICK_OUTBOX, GetCurrentTimestamp());
 	if (r->state == NULL)
 		return;
-	t = trace_of(r->state, r->outcome, r->tenant, r->user_id, r->connector, r->connection_id);
+	t = trace_of(r->state, r->outcome, r->tenant, r->user_id, r->connector, r->connection_id,
+				 r->access_lives ? r->residual_until : 0);
 	ov_trace(&t);
+}
+
+static void
+store(Revocation **revocations, int n)
+{
+	Batch		b = {.revocations = revocations, .n = n};
+
+	if (n == 0)
+		return;
+	if (ov_transact("settle revocations", store_all, &b) == 0)
+	{
+		for (int i = 0; i < n; i++)
+			finish(revocations[i]);
+		return;
+	}
+	if (n == 1)
+	{
+		revocations[0]->job.failures++;
+		return;
+	}
+	/* one bad row must not hold up the others */
+	for (int i = 0; i < n; i++)
+		store(&revocations[i], 1);
+}
+
+void
+ov_revocation_apply(OvJob **jobs, int n)
+{
+	Revocation **ready = palloc(sizeof(Revocation *) * n);
+	int			nready = 0;
+
+	for (int i = 0; i < n; i++)
+		if (is_ready((Revocation *) jobs[i]))
+			ready[nready++] = (Revocation *) jobs[i];
+	store(ready, nready);
+}
+
+/* ---- a new consent ---- */
+
+static OvQuery older = {
+	"SELECT r.revocation_id, r.connection_id, r.hosts_digest, r.key_id, r.token_generation, r.access_token, r.refresh_token,"
+	/* of the same account at the provider, as far as anybody knows */
+	" coalesce(c.provider_subject = $4, c.account = $5)"
+	" FROM oauth_vault.revocation r JOIN oauth_vault.connection c USING (connection_id)"
+	" WHERE r.state = 'queued' AND r.tenant = $1 AND r.user_id = $2 AND r.connector_id = $3 AND r.outcome IS NULL"
+	" FOR UPDATE OF r SKIP LOCKED", "ttutt"
+};
+
+/* Is this record the token that has just been given out? */
+static bool
+is_same(OvArena *arena, const unsigned char key[OV_KEY_LEN], OvAad *aad, OvPurpose purpose,
+		const unsigned char *record, size_t len, const char *token)
+{
+	const char *plain;
+	OvFailure	f;
+
+	aad->purpose = purpose;
+	return token != NULL && ov_open(arena, key, aad, record, len, &plain, &f) && plain != NULL && strcmp(plain, token) == 0;
+}
+
+void
+ov_revocations_supersede(const OvGrant *g, OvArena *arena, const OvProvider *p, const unsigned char vault_id[16],
+						 const OvUserKeys *keys, const OvTokens *t, TimestampTz now)
+{
+	bool		all = ov_provider_can_revoke(p) && ov_provider_revocation_ends(p) == OV_ENDS_PERSON;
+	OvArgs		a = {0};
+	SPITupleTable *table;
+	uint64		n;
+
+	ov_arg_str(&a, g->tenant);
+	ov_arg_str(&a, g->user_id);
+	ov_arg_uuid(&a, g->connector_id);
+	ov_arg_str(&a, g->subject);
+	ov_arg_str(&a, g->account);
+	n = ov_run(&older, OV_WRITE, &a);
+	table = SPI_tuptable;
+	for (uint64 i = 0; i < n; i++)
+	{
+		OvAad		aad = {.tenant = g->tenant, .user_id = g->user_id};
+		const unsigned char *digest,
+				   *access,
+				   *refresh;
+		size_t		digest_len,
+					access_len,
+					refresh_len;
+		bool		same = false;
+
+		SPI_tuptable = table;
+		digest = ov_bytea(i, 3, &digest_len);
+		access = ov_bytea(i, 6, &access_len);
+		refresh = ov_bytea(i, 7, &refresh_len);
+		aad.key_id = ov_int8(i, 4);
+		aad.token_generation = ov_int8(i, 5);
+		memcpy(aad.vault_id, vault_id, 16);
+		memcpy(aad.connector_id, g->connector_id, 16);
+		memcpy(aad.connection_id, ov_uuid(i, 2), 16);
+		if (digest_len == 32)
+			memcpy(aad.hosts_digest, digest, 32);
+		/* storing asks nobody for other keys */
+		if (aad.key_id == g->key_id)
+			same = is_same(arena, keys->refresh, &aad, OV_PURPOSE_REFRESH_TOKEN, refresh, refresh_len, t->refresh_token) ||
+				is_same(arena, keys->access, &aad, OV_PURPOSE_ACCESS_TOKEN, access, access_len, t->access_token);
+		if (same || (all && ov_bool(i, 8)))
+			settle_row(ov_int8(i, 1), aad.connection_id, "superseded",
+					   same ? "the provider has given out the same token again" :
+					   "not sent: it would have ended the new grant too", 0, now);
+	}
 }

@@ -87,6 +87,7 @@ ov_shmem_startup(void)
 
 		memset(ov_shared, 0, shared_size());
 		ov_shared->lock = &locks[0].lock;
+		pg_atomic_init_u32(&ov_shared->recalled, 0);
 		ov_shared->nslots = ov_guc_request_slots;
 		ov_shared->ndatabases = ov_guc_max_databases;
 		ov_shared->ring_size = (uint32) ov_guc_audit_ring_size * 1024;
@@ -337,6 +338,18 @@ ov_settings(char **reason)
 }
 
 /* A plain read: a stale value is noticed at the next call. */
+void
+ov_subkeys_recall(void)
+{
+	(void) pg_atomic_fetch_add_u32(&ov_shared->recalled, 1);
+}
+
+uint32
+ov_subkeys_recalled(void)
+{
+	return pg_atomic_read_u32(&ov_shared->recalled);
+}
+
 uint32
 ov_settings_generation(void)
 {

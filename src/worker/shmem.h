@@ -88,6 +88,7 @@ typedef struct OvShared
 	OvSeat		launcher;
 	OvSeat		key;
 	uint32		settings_generation;
+	pg_atomic_uint32 recalled;	/* how often sessions were to forget their subkeys */
 	char		reason[512];	/* why there are no settings */
 	char		settings[OV_SETTINGS_MAX];	/* "" : none */
 	int			nslots;			/* per kind */

@@ -92,6 +92,9 @@ extern void ov_database_embargo(Oid database, bool on);
  * NULL and a reason while there is no readable vault file. Copied into CurrentMemoryContext. */
 extern char *ov_settings(char **reason);
 extern uint32 ov_settings_generation(void);
+/* Sessions compare how often subkeys have been recalled before they use what they have. */
+extern void ov_subkeys_recall(void);
+extern uint32 ov_subkeys_recalled(void);
 extern void ov_settings_publish(const char *json, const char *reason);	/* key worker only */
 
 /* ---- audit ring (audit_ring.c) ---- */

@@ -80,6 +80,14 @@ ov_keys_forget(void)
 	OPENSSL_cleanse(reply_buf, sizeof(reply_buf));
 }
 
+void
+ov_keys_drop(int64 key_id)
+{
+	for (int i = 0; i < CACHE_SIZE; i++)
+		if (cache[i].key_id == key_id)
+			OPENSSL_cleanse(&cache[i], sizeof(cache[i]));
+}
+
 static void
 owner_digest(const char *tenant, const char *user_id, unsigned char out[32])
 {
@@ -259,9 +267,9 @@ ov_user_keys(const unsigned char vault_id[16], const char *tenant, const char *u
 						 "Restore oauth_vault.vault_key together with the rows that it belongs to. The person can connect again.");
 	wrapped = ov_bytea(0, 1, &len);
 	if (len == 0)
-		return ov_refuse(f, "OV041", "the key of a record has been destroyed by a rotation of keys",
+		return ov_refuse(f, "OV041", "the key of a record has been destroyed",
 						 "{\"reason\":\"its key has been destroyed\"}",
-						 "The row is older than that rotation: find out who put it back. The person can connect again.");
+						 "The row is older than that rotation of keys or offboarding: find out who put it back. The person can connect again.");
 	return open_user_keys(vault_id, tenant, user_id, key_id, wrapped, len, keys, f);
 }
 

@@ -1,6 +1,8 @@
 // consent.mjs URL --user NAME [--deny]: log in and consent at idp.mjs the way a
 // browser does, with plain HTTPS requests; prints the URL that the person is
 // sent back to, at the first redirect away from the authorization server.
+// consent.mjs --many: the same for each of [[URL, NAME], ...] on standard input,
+// one line for each.
 // CA: file with the server's certificate authority.
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
@@ -8,13 +10,13 @@ import { parseArgs } from 'node:util';
 
 const { values: options, positionals: [start] } = parseArgs({
   allowPositionals: true,
-  options: { user: { type: 'string' }, deny: { type: 'boolean', default: false } },
+  options: { user: { type: 'string' }, deny: { type: 'boolean', default: false }, many: { type: 'boolean', default: false } },
 });
-if (!start || !options.user || !process.env.CA) {
-  console.error('usage: CA=FILE consent.mjs URL --user NAME [--deny]');
+if (!process.env.CA || (!options.many && (!start || !options.user))) {
+  console.error('usage: CA=FILE consent.mjs URL --user NAME [--deny] | --many');
   process.exit(2);
 }
-const { origin } = new URL(start);
+const people = options.many ? JSON.parse(readFileSync(0, 'utf8')) : [[start, options.user]];
 const ca = readFileSync(process.env.CA);
 
 // Cookies of the one origin, by name and path: flows side by side differ in path only.
@@ -57,18 +59,20 @@ function fetchPage(url, form) {
 }
 
 // The answer to the form on a page, or null where there is none that we know.
-function fillIn(body) {
+function fillIn(body, person) {
   const [, action] = /<form [^>]*\baction="([^"]+)"/.exec(body) ?? [];
   if (!action) return null;
-  if (body.includes('name="person"')) return { action, form: new URLSearchParams({ person: options.user }) };
+  if (body.includes('name="person"')) return { action, form: new URLSearchParams({ person }) };
   if (body.includes('name="decision"')) {
     return { action, form: new URLSearchParams({ decision: options.deny ? 'deny' : 'allow' }) };
   }
   return null;
 }
 
-async function consent() {
-  let url = new URL(start);
+async function consent(begin, person) {
+  let url = new URL(begin);
+  const { origin } = url;
+  jar.clear();
   let form;
   for (let step = 0; step < 20; step += 1) {
     const { status, location, body } = await fetchPage(url, form);
@@ -78,7 +82,7 @@ async function consent() {
       if (url.origin !== origin) return url.href;
       continue;
     }
-    const answer = status === 200 ? fillIn(body) : null;
+    const answer = status === 200 ? fillIn(body, person) : null;
     if (!answer) {
       const text = body.replace(/<head>.*<\/head>/s, '').replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ').trim();
       throw new Error(`unexpected answer ${status} at ${url.pathname}: ${text.slice(0, 500)}`);
@@ -90,7 +94,7 @@ async function consent() {
 }
 
 try {
-  console.log(await consent());
+  for (const [begin, person] of people) console.log(await consent(begin, person));
 } catch (error) {
   console.error(`consent: ${error.message || error.code}`);
   process.exitCode = 1;
