@@ -55,6 +55,7 @@ static OvQuery install_many = {
 	"UPDATE oauth_vault.connection c SET token_generation = i.generation + 1, status = 'active', status_reason = NULL,"
 	" status_detail = NULL, status_since = CASE WHEN status = 'active' THEN status_since ELSE $1 END,"
 	" expires_at = i.expires_at, refresh_at = i.refresh_at, attempts = 0, issued_at = $1,"
+	" refresh_extended_at = CASE WHEN i.refresh_expires_at > c.refresh_expires_at + interval '1 minute' THEN $1 ELSE c.refresh_extended_at END,"
 	" refresh_expires_at = i.refresh_expires_at, last_error = NULL, token_type = coalesce(i.token_type, c.token_type),"
 	" metadata = CASE WHEN i.metadata IS NULL THEN c.metadata ELSE c.metadata || i.metadata END,"
 	" access_token = i.access, refresh_token = i.refresh, id_token = i.id_token,"
