@@ -50,6 +50,7 @@ const defaultBehavior = {
   failStatus: 503,
   failBody: { error: 'temporarily_unavailable' },
   retryAfter: null,     // ... and this Retry-After
+  revocationStatus: 0,  // if not 0: every revocation is answered with it, and with retryAfter
   dropAfterCommit: 0,   // this many token requests are processed but not answered
   accessTokenTtl: Number(ACCESS_TOKEN_TTL),
 };
@@ -218,6 +219,12 @@ provider.use(async (ctx, next) => {
 
   if (!await hold(ctx, behavior.delayMs)) {
     ctx.respond = false;
+    return undefined;
+  }
+  if (endpoint === 'revocation' && behavior.revocationStatus) {
+    ctx.status = behavior.revocationStatus;
+    if (behavior.retryAfter !== null) ctx.set('retry-after', String(behavior.retryAfter));
+    ctx.body = behavior.failBody;
     return undefined;
   }
   if (endpoint !== 'token') return next();
