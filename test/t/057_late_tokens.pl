@@ -1,0 +1,76 @@
+# No call that starts after a revocation or an offboarding has committed brings a
+# token, in any isolation level, directly or through a pooler.  A slice of make
+# campaign-revoke: REVOCATIONS (200) of them, SEED.
+use strict;
+use warnings;
+use IPC::Run ();
+use JSON::PP;
+use OauthVault::Test;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($bouncer) = grep { -x } qw(/usr/sbin/pgbouncer /usr/bin/pgbouncer);
+plan skip_all => 'pgbouncer is not installed' unless $bouncer;
+my $revocations = $ENV{REVOCATIONS} // 200;
+my $seed = $ENV{SEED} // 1;
+my $people = 4;
+
+my $idp = ov_port();
+my $node = ov_cluster('late', hosts => ["localhost:$idp"], conf => "log_statement = none\noauth_vault.audit = batched");
+my $base = "https://localhost:$idp/strict";
+$node->safe_psql('postgres', qq{
+	CREATE ROLE dba LOGIN IN ROLE oauth_vault_admin;
+	SELECT oauth_vault.oauth_set_provider('strict', '{"schema": 1, "display_name": "strict", "issuer": "$base",
+		"authorization": {"url": "$base/authorize"}, "token": {"url": "$base/token"}, "refresh": {"rotates": "always"},
+		"revocation": {"refresh_token": {"url": "$base/revoke"}, "access_token": {"url": "$base/revoke"}}}');
+	SELECT oauth_vault.oauth_create_connector('strict', 'strict', 'client', 'secret', 'https://app.example/callback',
+		refresh_policy => 'lazy')});
+
+my $dir = PostgreSQL::Test::Utils::tempdir_short();
+my $port = ov_port();
+append_to_file("$dir/users.txt", qq{"app" ""\n});
+append_to_file("$dir/pgbouncer.ini", <<INI);
+[databases]
+postgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres
+[pgbouncer]
+listen_addr =
+unix_socket_dir = $dir
+listen_port = $port
+auth_type = trust
+auth_file = $dir/users.txt
+pool_mode = transaction
+default_pool_size = 6
+max_client_conn = 200
+logfile = $dir/log
+INI
+my ($o, $e, $out, $err) = ('') x 4;
+my $h = IPC::Run::start([ $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e);
+ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
+my $in = encode_json({ direct => { host => $node->host, port => $node->port }, pooled => { host => $dir, port => $port },
+	idp => $idp, revocations => $revocations, people => $people, seed => $seed, ca => $ca_dir,
+	assertions => [ map { ov_assertion($node, "person-$_", '--ttl', '7200') } 0 .. $people - 1 ] });
+my $started = time;
+IPC::Run::run([ 'node', "$ENV{OV_TREE}/test/drivers/late.mjs" ], '<', \$in, '>', \$out, '2>', \$err) or die "late.mjs: $err";
+my $took = time - $started;
+$h->kill_kill(grace => 3);
+my $r = decode_json($out);
+my $done = $r->{revocations} + $r->{offboardings};
+
+is($done, $revocations, 'as many revocations and offboardings as were asked for');
+is_deeply($r->{late}, [], 'no call that was sent after the commit brought a token');
+is_deeply([ @{ $r->{unexpected} }[ grep { $_ < 5 } 0 .. $#{ $r->{unexpected} } ] ], [], 'and nothing else happened that should not');
+ok($r->{tokens} > $done, 'before it, tokens were served');
+ok($r->{calls} > $r->{tokens} + $done, 'and afterwards calls were refused');
+is(join(' ', keys %{ $r->{states} }), 'confirmed', 'the provider has confirmed every one');
+is($r->{alive}, 0, 'and knows no grant that lives');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM oauth_vault.offboarding WHERE completed_at IS NULL'), 0, 'every erasure is complete');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM oauth_vault.vault_key k WHERE kind = 'user' AND destroyed_at IS NULL
+	AND key_id < (SELECT max(lifted_key_id) FROM oauth_vault.offboarding o WHERE o.user_id = k.user_id)}), 0, 'no key from before one is left');
+note(sprintf '%d revocations, %d offboardings, %d rolled back in %d s, seed %d: %d calls, %d tokens, %d late',
+	@$r{qw(revocations offboardings rolledBack)}, $took, $seed, @$r{qw(calls tokens)}, scalar @{ $r->{late} });
+foreach my $what (qw(windows confirmations erasures))
+{
+	note(sprintf '%s in ms: p50 %.1f, p95 %.1f, max %.1f', $what, @{ $r->{$what} }{qw(p50 p95 max)}) if $r->{$what};
+}
+$node->stop('fast');
+done_testing();
