@@ -61,12 +61,14 @@ typedef struct Revocation
 	TimestampTz residual_until; /* the access token's own end */
 
 	OvTokens	tokens;			/* of the last answer */
+	bool		not_sent;		/* the host is paused */
 	bool		confirmed;		/* one of the requests succeeded */
 	bool		access_lives;	/* until its own end, for all that the provider says */
 
 	/* as stored */
 	const char *state;
 	const char *outcome;
+	bool		settled;
 } Revocation;
 
 typedef struct Round			/* some rows, in one transaction */
@@ -101,10 +103,10 @@ static OvQuery lease = {
 	" seen_at = coalesce(seen_at, clock_timestamp()) WHERE revocation_id = $1", "lz"
 };
 static OvQuery again = {
-	"UPDATE oauth_vault.revocation SET next_attempt_at = $2, outcome = NULL,"
+	"UPDATE oauth_vault.revocation SET next_attempt_at = $2, outcome = NULL, attempts = attempts - $3,"
 	" seen_at = coalesce(seen_at, clock_timestamp()) WHERE revocation_id IN"
 	" (SELECT revocation_id FROM oauth_vault.revocation WHERE revocation_id = $1 AND state = 'queued'"
-	" FOR UPDATE SKIP LOCKED)", "lz"
+	" FOR UPDATE SKIP LOCKED)", "lzi"
 };
 /* outcome of a queued row: "state reason", settled but for its connection */
 static OvQuery settle = {
@@ -122,6 +124,19 @@ static OvQuery other_queued = {
 static OvQuery end_connection = {
 	"UPDATE oauth_vault.connection SET status = 'revoked', status_since = $2 WHERE connection_id = $1", "uz"
 };
+
+/* Not now.  uncounted: the attempt that was counted beforehand has not been made. */
+static void
+put_off(int64 id, TimestampTz until, bool uncounted)
+{
+	OvArgs		a = {0};
+
+	ov_arg_int8(&a, id);
+	ov_arg_time(&a, until);
+	ov_arg(&a, Int32GetDatum(uncounted ? 1 : 0), false);
+	(void) ov_run(&again, OV_WRITE, &a);
+	ov_tick_at(OV_TICK_OUTBOX, until);
+}
 
 /* ---- settling ---- */
 
@@ -154,7 +169,8 @@ finish_connection(const unsigned char connection_id[16], int64 id, TimestampTz n
 	return true;
 }
 
-static void
+/* false: somebody else has settled it */
+static bool
 settle_row(int64 id, const unsigned char connection_id[16], const char *state, const char *outcome,
 		   TimestampTz residual_until, TimestampTz now)
 {
@@ -169,9 +185,9 @@ settle_row(int64 id, const unsigned char connection_id[16], const char *state, c
 	ov_arg_time(&a, now);
 	ov_arg_time(&a, next);
 	ov_arg_time(&a, residual_until);
-	(void) ov_run(&settle, OV_WRITE, &a);
 	if (!finished)
 		ov_tick_at(OV_TICK_OUTBOX, next);
+	return ov_run(&settle, OV_WRITE, &a) > 0;
 }
 
 static char *
@@ -199,6 +215,8 @@ read_revocation(OvJob *job, const OvHttpResponse *resp)
 {
 	Revocation *r = (Revocation *) job;
 
+	/* it waited for its host, which has fallen silent meanwhile */
+	r->not_sent = resp->transport_error != NULL && strcmp(resp->transport_error, OV_HOST_PAUSED) == 0;
 	ov_revoke_response(job->arena, r->provider, resp, &r->tokens);
 	r->sent++;
 }
@@ -329,7 +347,7 @@ settle_now(Round *s, int64 id, const Record *rec, const OvConnector *c, const ch
 {
 	unsigned char *connection_id = MemoryContextAlloc(ov_round, 16);
 
-	settle_row(id, rec->connection_id, state, outcome, rec->residual_until, s->now);
+	(void) settle_row(id, rec->connection_id, state, outcome, rec->residual_until, s->now);
 	memcpy(connection_id, rec->connection_id, 16);
 	s->settled[s->nsettled] = trace_of(state, outcome, keep(ov_round, rec->tenant), keep(ov_round, rec->user_id),
 									   c ? keep(ov_round, c->name) : NULL, connection_id, rec->residual_until);
@@ -346,7 +364,7 @@ finish_settled(Round *s, int64 id, const Record *rec)
 
 	if (space != NULL)
 		*space = '\0';
-	settle_row(id, rec->connection_id, rec->outcome, space ? space + 1 : "", rec->stored_residual, s->now);
+	(void) settle_row(id, rec->connection_id, rec->outcome, space ? space + 1 : "", rec->stored_residual, s->now);
 }
 
 static TimestampTz
@@ -391,9 +409,7 @@ start_row(Round *s, int64 id)
 	{
 		TimestampTz later = TimestampTzPlusMilliseconds(s->now, strcmp(c->status, "paused") == 0 ? PAUSED_MS : EXCHANGE_MS);
 
-		ov_arg_time(&a, later);
-		(void) ov_run(&again, OV_WRITE, &a);
-		ov_tick_at(OV_TICK_OUTBOX, later);
+		put_off(id, later, false);
 		return;
 	}
 	r = ov_job_new(OV_JOB_REVOKE, sizeof(Revocation), read_revocation);
@@ -413,8 +429,7 @@ start_row(Round *s, int64 id)
 		/* sealed: nothing is wrong with the row, and no attempt was made */
 		if (strcmp(f.sqlstate, "OV040") == 0)
 		{
-			ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, 10000));
-			(void) ov_run(&again, OV_WRITE, &a);
+			put_off(id, TimestampTzPlusMilliseconds(s->now, 10000), false);
 		}
 		else if (rec.attempts + 1 >= MAX_ATTEMPTS)
 			settle_now(s, id, &rec, c, "failed", f.message);
@@ -436,8 +451,7 @@ start_row(Round *s, int64 id)
 	{
 		s->njobs--;
 		ov_job_free(&r->job);
-		ov_arg_time(&a, TimestampTzPlusMilliseconds(paused_until, spread_ms()));
-		(void) ov_run(&again, OV_WRITE, &a);
+		put_off(id, TimestampTzPlusMilliseconds(paused_until, spread_ms()), false);
 		return;
 	}
 	ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, LEASE_MS + 2 * (int64) r->nreq * 1000));
@@ -461,11 +475,7 @@ start_work(void *arg)
 static void
 postpone_work(void *arg)
 {
-	OvArgs		a = {0};
-
-	ov_arg_int8(&a, *(int64 *) arg);
-	ov_arg_time(&a, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10 * RESCAN_MS));
-	(void) ov_run(&again, OV_WRITE, &a);
+	put_off(*(int64 *) arg, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10 * RESCAN_MS), false);
 }
 
 /* Sends what these rows ask for; false: nothing may be sent, or nothing can be read. */
@@ -555,25 +565,18 @@ ov_outbox_tick(TimestampTz now)
 static void
 store_one(Revocation *r, TimestampTz now)
 {
-	TimestampTz next;
-	OvArgs		a = {0};
-
 	if (r->state != NULL)
-	{
-		settle_row(r->id, r->connection_id, r->state, r->outcome, r->access_lives ? r->residual_until : 0, now);
-		return;
-	}
-	next = next_attempt(r->attempts, r->tokens.retry_after, now);
-	ov_arg_int8(&a, r->id);
-	ov_arg_time(&a, next);
-	(void) ov_run(&again, OV_WRITE, &a);
-	ov_tick_at(OV_TICK_OUTBOX, next);
+		r->settled = settle_row(r->id, r->connection_id, r->state, r->outcome, r->access_lives ? r->residual_until : 0, now);
+	else if (r->not_sent)
+		put_off(r->id, TimestampTzPlusMilliseconds(now, spread_ms()), true);
+	else
+		put_off(r->id, next_attempt(r->attempts, r->tokens.retry_after, now), false);
 }
 
 static bool
 give_up(const Revocation *r)
 {
-	return r->attempts >= MAX_ATTEMPTS &&
+	return !r->not_sent && r->attempts >= MAX_ATTEMPTS &&
 		(r->tokens.outcome != OV_OUT_TRANSIENT || GetCurrentTimestamp() - r->requested_at > GIVE_UP_US);
 }
 
@@ -667,7 +670,8 @@ finish(Revocation *r)
 	r->job.done = true;
 	under_way--;
 	ov_tick_at(OV_TICK_OUTBOX, GetCurrentTimestamp());
-	if (r->state == NULL)
+	/* an offboarding's deadline, or a second attempt after the lease, may have been first */
+	if (r->state == NULL || !r->settled)
 		return;
 	t = trace_of(r->state, r->outcome, r->tenant, r->user_id, r->connector, r->connection_id,
 				 r->access_lives ? r->residual_until : 0);
@@ -775,7 +779,7 @@ ov_revocations_supersede(const OvGrant *g, OvArena *arena, const OvProvider *p, 
 			same = is_same(arena, keys->refresh, &aad, OV_PURPOSE_REFRESH_TOKEN, refresh, refresh_len, t->refresh_token) ||
 				is_same(arena, keys->access, &aad, OV_PURPOSE_ACCESS_TOKEN, access, access_len, t->access_token);
 		if (same || (all && ov_bool(i, 8)))
-			settle_row(ov_int8(i, 1), aad.connection_id, "superseded",
+			(void) settle_row(ov_int8(i, 1), aad.connection_id, "superseded",
 					   same ? "the provider has given out the same token again" :
 					   "not sent: it would have ended the new grant too", 0, now);
 	}

@@ -52,8 +52,10 @@ let left = input.revocations;
 const ask = `SELECT ${V}.oauth_fresh_token('strict', assertion => $1) AS token`;
 const refusals = new Set(['OV010', 'OV012', 'OV070', '40001']);
 
-// One call; what it brought belongs to the round in which it was sent.
+// One call; what it brings belongs to the round in which it was sent.
 async function call(client, person, how) {
+  const { round } = person;
+  if (round === null) return false;
   const sent = now();
   result.calls += 1;
   try {
@@ -63,7 +65,6 @@ async function call(client, person, how) {
     return false;
   }
   result.tokens += 1;
-  const { round } = person;
   if (round.over !== null && sent > round.over) {
     result.late.push(`${how}: sent ${(sent - round.over).toFixed(2)} ms after the commit of round ${round.n} of ${person.name}`);
   }

@@ -48,7 +48,7 @@ my $h = IPC::Run::start([ $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '
 ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
 my $in = encode_json({ direct => { host => $node->host, port => $node->port }, pooled => { host => $dir, port => $port },
 	idp => $idp, revocations => $revocations, people => $people, seed => $seed, ca => $ca_dir,
-	assertions => [ map { ov_assertion($node, "person-$_", '--ttl', '7200') } 0 .. $people - 1 ] });
+	assertions => [ map { ov_assertion($node, "person-$_", '--ttl', '3600') } 0 .. $people - 1 ] });
 my $started = time;
 IPC::Run::run([ 'node', "$ENV{OV_TREE}/test/drivers/late.mjs" ], '<', \$in, '>', \$out, '2>', \$err) or die "late.mjs: $err";
 my $took = time - $started;
