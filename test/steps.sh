@@ -198,6 +198,10 @@ else
 			export BLAST_USERS=${BLAST_USERS:-1000}
 			suite blast tap --verbose test/t/029_blast.pl
 			;;
+		campaign-revoke)
+			export REVOCATIONS=${REVOCATIONS:-10000}
+			suite "late tokens" tap --verbose test/t/057_late_tokens.pl
+			;;
 		torture)
 			suite "build with debug points" build_debug
 			suite races torture races races.mjs
