@@ -15,7 +15,7 @@
 //                site registers; application: headers that it adds to its API calls itself
 //   authorize    {at, need, never, names, responseType, redirect, scope}
 //   pkce         'required', 'optional' (default), 'ignored' or 'refused'
-//   callback     {code, state, extra(grant, query), end}
+//   callback     {code, state, makeCode(user), extra(grant, query), signed(parameters), end}
 //   token        {at, method, auth, format, names, grant, need, never, headers, redirect}
 //   exchanged    {at, answer}: a second step that makes the token long-lived
 //   refresh      null: none; members that differ from token
@@ -177,7 +177,7 @@ export class Provider {
     if (query.code_challenge) demand(query.code_challenge_method === 'S256', 'invalid_request', 'code_challenge_method is S256');
 
     const shown = this.codes.size === 0 ? this.example.callback?.query : undefined;
-    const code = (shown && new URLSearchParams(shown).get('code')) ?? this.callback?.makeCode?.() ?? random();
+    const code = (shown && new URLSearchParams(shown).get('code')) ?? this.callback?.makeCode?.(request.user) ?? random();
     const grant = {
       provider: this, user: request.user, scopes, query, number: this.grants.length, consented: this.now(), nonce: query.nonce,
       challenge: this.pkce === 'ignored' ? undefined : query.code_challenge, redirect: target,
@@ -269,7 +269,7 @@ export class Provider {
   isRefresh(request) {
     if (!this.refresh || this.refresh.at !== this.token.at) return false;
     const sent = request.parameters();
-    if (this.refresh.is) return this.refresh.is(sent);
+    if (this.refresh.is) return this.refresh.is.call(this, sent);
     return sent[this.refresh.names?.grant_type ?? 'grant_type'] === 'refresh_token';
   }
 

@@ -1,12 +1,15 @@
 // examples.mjs: what providers show in their documentation, as it stands there.
 //
 // Answers are sent to the first person who connects, byte by byte; {{now}} stands
-// where the original has a time that would long be over.  Requests are compared by
+// where the original has a time that would long be over, {{access}} where it does not
+// say.  Requests are compared by
 // the names of their parameters and the way the client authenticates; code_verifier
 // may be added where PKCE is.
 const gitlab = 'https://docs.gitlab.com/api/oauth2/ (gitlabhq/gitlabhq doc/api/oauth2.md, 04b8ef1)';
 const discord = 'discord/discord-api-docs developers/topics/oauth2.mdx, 2602eff';
 const x = 'xdevplatform/docs fundamentals/authentication/oauth-2-0/user-access-token.mdx, 1f5173f';
+const etsy = 'https://developers.etsy.com/documentation/essentials/authentication/';
+const selling = 'amzn/selling-partner-api-docs guides/en-US/developer-guide/SellingPartnerApiDeveloperGuide.md, 1aeba81';
 const bigcommerce = 'bigcommerce/docs docs/integrations/apps/guide/auth.mdx, 15352a8';
 
 export const examples = {
@@ -53,6 +56,43 @@ export const examples = {
   twitter_x: {
     exchange: { source: x, way: 'basic', parameters: ['code', 'grant_type', 'redirect_uri', 'code_verifier'] },
     refresh: { source: x, way: 'basic', parameters: ['refresh_token', 'grant_type'] },
+  },
+  etsy: {
+    exchange: { source: etsy, way: 'none', parameters: ['grant_type', 'client_id', 'redirect_uri', 'code', 'code_verifier'] },
+    answer: {
+      source: etsy,
+      access: '12345678.O1zLuwveeKjpIqCQFfmR-PaMMpBmagH6DljRAkK9qt05OtRKiANJOyZlMx3WQ_o2FdComQGuoiAWy3dxyGI4Ke_76PR',
+      refresh: '12345678.JNGIJtvLmwfDMhlYoOJl8aLR1BWottyHC6yhNcET-eC7RogSR5e1GTIXGrgrelWZalvh3YvvyLfKYYqvymd-u37Sjtx',
+      body: `{
+    "access_token": "12345678.O1zLuwveeKjpIqCQFfmR-PaMMpBmagH6DljRAkK9qt05OtRKiANJOyZlMx3WQ_o2FdComQGuoiAWy3dxyGI4Ke_76PR",
+    "token_type": "Bearer",
+    "expires_in": 3600,
+    "refresh_token": "12345678.JNGIJtvLmwfDMhlYoOJl8aLR1BWottyHC6yhNcET-eC7RogSR5e1GTIXGrgrelWZalvh3YvvyLfKYYqvymd-u37Sjtx"
+}`,
+    },
+  },
+  amazon_sp_api: {
+    // The answer to a refresh is shown, with the refresh token that was sent: the code
+    // brings that one, beside an access token of its own.
+    answer: {
+      source: selling, refresh: 'Atzr|IQEBLzAtAhRPpMJxdwVz2Nn6f2y-tpJX2DeXEXAMPLE',
+      body: `{
+  "access_token":"{{access}}",
+  "token_type":"bearer",
+  "expires_in":3600,
+  "refresh_token":"Atzr|IQEBLzAtAhRPpMJxdwVz2Nn6f2y-tpJX2DeXEXAMPLE"
+}`,
+    },
+    refresh: { source: selling, way: 'post', parameters: ['grant_type', 'refresh_token', 'client_id', 'client_secret'] },
+    renewed: {
+      source: selling, access: 'Atza|IQEBLjAsAhRmHjNgHpi0U-Dme37rR6CuUpSREXAMPLE',
+      body: `{
+  "access_token":"Atza|IQEBLjAsAhRmHjNgHpi0U-Dme37rR6CuUpSREXAMPLE",
+  "token_type":"bearer",
+  "expires_in":3600,
+  "refresh_token":"Atzr|IQEBLzAtAhRPpMJxdwVz2Nn6f2y-tpJX2DeXEXAMPLE"
+}`,
+    },
   },
   bigcommerce: {
     callback: {

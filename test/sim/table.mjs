@@ -28,7 +28,7 @@ function rotation(p) {
 function revocation({ revoke }) {
   if (!revoke) return 'none';
   const kinds = revoke.kinds ?? ['refresh', 'access'];
-  return revoke.auth === 'its own' ? 'the account' : kinds.length === 2 ? 'either token' : `${kinds[0]} token`;
+  return revoke.auth === 'its own' && !revoke.kinds ? 'the account' : kinds.length === 2 ? 'either token' : `${kinds[0]} token`;
 }
 // What is shown, by source
 function shown(example) {

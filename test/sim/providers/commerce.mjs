@@ -1,5 +1,5 @@
 // commerce.mjs: shops, marketplaces and payments.
-import { randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { bearer, hmac } from '../engine.mjs';
 
 const shop = 'some-shop.myshopify.com';
@@ -75,7 +75,7 @@ export default [
     id: 'ebay', basis: 'prose', sources: ['https://developer.ebay.com/api-docs/static/oauth-refresh-token-request.html'],
     connect: {
       scopes: ['https://api.ebay.com/oauth/api_scope', 'https://api.ebay.com/oauth/api_scope/sell.inventory.readonly'],
-      params: { ru_name: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
+      params: { ru_name: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq', runame: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
     },
     authorize: { at: 'https://auth.ebay.com/oauth2/authorize' }, pkce: 'ignored',
     callback: { makeCode: () => `v^1.1#i^1#${Math.random()}`, extra: () => ({ expires_in: '299' }) },
@@ -189,8 +189,8 @@ export default [
     },
     refresh: null,
     answer: (t, grant) => ({
-      access_token: t.access, scope: t.scopes.join(' '), user: { id: 9128, email: `${grant.user}@shop.example` },
-      owner: { id: 9128, email: `${grant.user}@shop.example` }, context: 'stores/g5cd38', account_uuid: 'a4a5',
+      access_token: t.access, scope: t.scopes.join(' '), user: { id: 24654, email: `${grant.user}@shop.example` },
+      owner: { id: 12345, email: `${grant.user}@shop.example` }, context: 'stores/g5cd38', account_uuid: '12345678-90ab-cdef-1234-567890abcdef',
     }),
     api: { hosts: ['api.bigcommerce.com'], header: 'x-auth-token', scheme: '', path: () => 'api.bigcommerce.com/stores/g5cd38' },
   },
@@ -200,7 +200,8 @@ export default [
       at: 'https://www.wix.com/installer/install', names: { client_id: 'appId', redirect_uri: 'redirectUrl' }, responseType: 'any', scope: null,
     },
     pkce: 'refused',
-    callback: { code: 'instanceId', makeCode: randomUUID },
+    // The app's instance on the person's site: the same each time
+    callback: { code: 'instanceId', makeCode: (user) => createHash('sha256').update(user).digest('hex').replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*/, '$1-$2-4$3-8$4-$5') },
     token: { at: 'https://www.wixapis.com/oauth2/token', format: ['json'], grantType: 'client_credentials', names: { code: 'instance_id' }, redirect: 'optional' },
     lifetimes: { access: 14400 },
     answer: (t) => ({ access_token: t.access, token_type: 'Bearer', expires_in: 14400 }),

@@ -111,7 +111,7 @@ export default [
   {
     id: 'docusign', basis: 'prose', sources: ['https://developers.docusign.com/platform/auth/reference/obtain-access-token'],
     uncertain: ['revocation is seen in third-party code only'],
-    connect: { scopes: ['signature'], params: { environment: 'demo' } },
+    connect: { scopes: ['signature'], params: { environment: 'demo', auth_host: 'account-d.docusign.com' } },
     authorize: { at: 'https://account-d.docusign.com/oauth/auth' },
     token: { at: 'https://account-d.docusign.com/oauth/token', auth: ['basic'] },
     lifetimes: { access: 28800, refresh: 2592000 }, rotates: 'always', answer: bearer,
@@ -190,6 +190,19 @@ export default [
     lifetimes: { access: 3599, refresh: 5184000 }, rotates: 'always',
     answer: (t) => ({ user_id: '3074457345618265000', ...bearer(t), token_type: 'bearer', team_id: '3074457345618263000', scope: t.scopes.join(' ') }),
     api: { hosts: ['api.miro.com'] },
-    revoke: { at: 'https://api.miro.com/v2/oauth/revoke', format: ['json'], kinds: ['access'], names: { client_id: 'clientId', client_secret: 'clientSecret', token: 'accessToken' }, answer: [204, ''] },
+    // Nobody has verified the body's shape: some name for each of three things must be there.
+    revoke: {
+      at: 'https://api.miro.com/v2/oauth/revoke', auth: 'its own', format: ['json'], kinds: ['access'],
+      own(request, demand) {
+        const sent = request.parameters();
+        const [id, secret, token] = [['client_id', 'clientId'], ['client_secret', 'clientSecret'], ['token', 'access_token', 'accessToken']]
+          .map((names) => sent[names.find((name) => name in sent)]);
+        demand(id === this.clientId && secret === this.secret, 'invalid_client', 'wrong client or secret');
+        const held = this.holders.get(token);
+        demand(held?.kind === 'access', 'invalid_token', 'no access token');
+        held.grant.dead = true;
+        return [204, ''];
+      },
+    },
   },
 ];
