@@ -9,6 +9,8 @@ END
 $$;
 CREATE EXTENSION oauth_vault;
 SELECT source FROM oauth_vault.oauth_whoami();
+-- and nothing else
+SELECT * FROM oauth_vault.oauth_selfcheck;
 
 -- Members of the extension, to look at the rest through
 CREATE VIEW public.members AS

@@ -16,13 +16,15 @@ INSERT INTO decided VALUES
 	('oauth_rotate_keys', '{admin}'), ('platform_keys', '{admin}'), ('oauth_platform_keys', '{admin}'),
 	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),
 	('oauth_set_client_secret', '{admin}'), ('oauth_set_provider', '{admin}'), ('oauth_set_scope_policy', '{admin}'),
+	('oauth_selfcheck', '{admin,auditor}'), ('catalogue_state', '{admin,auditor}'), ('rights', '{admin,auditor}'),
+	('present_state', '{}'), ('manifest', '{}'),
 	('merge_patch', '{admin}'), ('vault_held', '{user,admin}'), ('vault_status', '{admin}'),
 	('invalidate', '{}'), ('row_visible', '{user,admin,auditor}'), ('session_tenant', '{user,admin,auditor}'),
 	('session_user_id', '{user,admin,auditor}'),
 	('oauth_connections', '{user}'), ('oauth_reauth_prompts', '{user}'), ('oauth_my_access', '{user}'),
 	('oauth_connectors', '{admin}'), ('oauth_providers', '{admin}'), ('oauth_status', '{admin}'),
 	('oauth_audit', '{auditor}'), ('audit', '{auditor}'),
-	('connection', '{}'), ('connector', '{}'), ('flow', '{}'), ('grant_inbox', '{}'), ('grant_inbox_inbox_id_seq', '{}'),
+	('connection', '{}'), ('connector', '{}'), ('flow', '{}'), ('grant_inbox', '{}'),
 	('home', '{}'), ('intent', '{}'), ('provider_builtin', '{}'), ('provider_site', '{}'), ('revocation', '{}'),
 	('revocation_revocation_id_seq', '{}'), ('scope_policy', '{}'), ('vault_key', '{}'), ('vault_key_id', '{}');
 

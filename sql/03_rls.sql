@@ -27,8 +27,8 @@ INSERT INTO oauth_vault.flow (flow_id, state_hash, tenant, user_id, connector_id
 	SELECT connection_id, connection_id::text::bytea, tenant, user_id, connector_id, '', '', now() FROM oauth_vault.connection;
 INSERT INTO oauth_vault.intent (connection_id, token_generation, decision_epoch)
 	SELECT connection_id, 1, 0 FROM oauth_vault.connection;
-INSERT INTO oauth_vault.grant_inbox (connection_id, token_generation, decision_epoch, outcome)
-	SELECT connection_id, 1, 0, 'ok' FROM oauth_vault.connection;
+INSERT INTO oauth_vault.grant_inbox (inbox_id, connection_id, token_generation, decision_epoch, outcome)
+	SELECT row_number() OVER (), connection_id, 1, 0, 'ok' FROM oauth_vault.connection;
 INSERT INTO oauth_vault.revocation (connection_id, tenant, user_id, connector_id, key_id, token_generation, hosts_digest, state)
 	SELECT connection_id, tenant, user_id, connector_id, key_id, 1, '', 'confirmed' FROM oauth_vault.connection;
 INSERT INTO oauth_vault.offboarding (scope, tenant, user_id, connector_id, deadline, completed_at, lifted_at)

@@ -23,7 +23,7 @@ skip() {
 
 # The story, and what depends on how this server treats transactions, workers, roles and
 # logs, and on the libcurl and OpenSSL beside it
-tests=${TESTS:-test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl test/t/018_identity_sources.pl test/t/027_redteam.pl test/t/032_sentinels.pl}
+tests=${TESTS:-test/t/001_story.pl test/t/003_rollback.pl test/t/004_hanging_provider.pl test/t/005_isolation.pl test/t/018_identity_sources.pl test/t/027_redteam.pl test/t/032_sentinels.pl test/t/039_redteam_more.pl}
 
 case $version in
 	17) suite=trixie ;;

@@ -531,11 +531,12 @@ claim_time(const OvJson *claims, const char *name, int64_t *out)
 
 static OvCode
 check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, int64_t now,
-			int64_t *expires_at, OvError *err)
+			int64_t *issued_at, int64_t *expires_at, OvError *err)
 {
 	int64_t		nbf = now,
 				iat = now;
 
+	*issued_at = 0;
 	/* RFC 7519 sections 4.1.4 to 4.1.6; "exp" is the first moment at which it is too late */
 	if (!claim_time(claims, "exp", expires_at))
 		return ov_fail(err, OV_E_DENIED, "assertion has no expiry");
@@ -545,6 +546,8 @@ check_times(const OvVaultFile *vf, const Issuer *issuer, const OvJson *claims, i
 		return ov_fail(err, OV_E_DENIED, "assertion is not valid yet");
 	if (ov_json_get(claims, "iat") != NULL && (!claim_time(claims, "iat", &iat) || iat > now + vf->leeway))
 		return ov_fail(err, OV_E_DENIED, "assertion was issued in the future");
+	if (ov_json_get(claims, "iat") != NULL)
+		*issued_at = iat;
 	if (*expires_at - iat > issuer->max_age + vf->leeway)
 		return ov_fail(err, OV_E_DENIED, "assertion lives longer than the vault file allows");
 	return OV_OK;
@@ -609,7 +612,7 @@ ov_vaultfile_verify(OvArena *arena, const OvVaultFile *vf, const char *jwt, size
 	if (issuer == NULL)
 		return ov_fail(err, OV_E_DENIED, "assertion is from an unknown issuer or for another audience");
 	if ((rc = ov_jwt_verify(arena, jwt, len, issuer->keys, &header, &claims, err)) != OV_OK ||
-		(rc = check_times(vf, issuer, claims, now, &identity->expires_at, err)) != OV_OK)
+		(rc = check_times(vf, issuer, claims, now, &identity->issued_at, &identity->expires_at, err)) != OV_OK)
 		return rc;
 	v = ov_json_get(claims, issuer->subject_claim ? issuer->subject_claim : "sub");
 	if (ov_json_string(v) == NULL || v->len < 1 || v->len > 255)

@@ -73,6 +73,7 @@ typedef struct OvIdentity
 								 * actors, each with a "sub", 2 kB */
 	const char *issuer;
 	const char *jti;			/* or NULL */
+	int64_t		issued_at;		/* unix seconds; 0: the assertion does not say */
 	int64_t		expires_at;		/* unix seconds, leeway not included */
 	int64_t		good_until;		/* leeway included: the first moment at which it is refused */
 	bool		single_use;

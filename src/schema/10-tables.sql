@@ -182,7 +182,7 @@ CREATE TABLE oauth_vault.intent (
 
 /* Results whose connection row was locked; insert-only, applied when the lock goes. */
 CREATE TABLE oauth_vault.grant_inbox (
-	inbox_id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	inbox_id			bigint PRIMARY KEY,	-- in order of arrival; its one writer counts, as a sequence could be set back
 	connection_id		uuid NOT NULL,
 	token_generation	bigint NOT NULL,	-- of the intent, or of a consent to come; the sealed records are for the next one
 	decision_epoch		bigint NOT NULL,

@@ -123,7 +123,6 @@ SELECT pg_catalog.pg_extension_config_dump('oauth_vault.scope_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.connection', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.intent', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.grant_inbox', '');
-SELECT pg_catalog.pg_extension_config_dump('oauth_vault.grant_inbox_inbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation_revocation_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.offboarding', '');

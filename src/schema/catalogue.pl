@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # catalogue.pl FILE.json...: the catalogue of providers as SQL, for the install
-# script.  A file's name is the provider's name.  Plain perl, no modules: it
-# runs wherever PostgreSQL's own build does.
+# script, and its last statement, which notes what all of it has made.  A file's
+# name is the provider's name.  Plain perl, no modules: it runs wherever
+# PostgreSQL's own build does.
 use strict;
 use warnings;
 
@@ -26,3 +27,6 @@ foreach my $file (@ARGV)
 	$json =~ s/\s+\z//;
 	print "INSERT INTO oauth_vault.provider_builtin (name, rules) VALUES ('$name', \$rules\$$json\$rules\$);\n";
 }
+
+print "\n-- What there is now, for oauth_selfcheck (28-selfcheck.sql)\n";
+print "INSERT INTO oauth_vault.manifest (object, field, value) SELECT object, field, value FROM oauth_vault.present_state;\n";

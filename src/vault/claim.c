@@ -155,7 +155,7 @@ ov_vault_status(PG_FUNCTION_ARGS)
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_read_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')"
-		"   OR (r.rolname <> 'oauth_vault_owner' AND pg_catalog.pg_has_role(r.oid, 'oauth_vault_owner', 'MEMBER'))"
+		"   OR ((r.rolname <> 'oauth_vault_owner' OR r.rolcanlogin) AND pg_catalog.pg_has_role(r.oid, 'oauth_vault_owner', 'MEMBER'))"
 		"   OR (r.rolbypassrls AND pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER'))))"
 		" FROM d", "o"
 	};

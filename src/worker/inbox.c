@@ -20,8 +20,9 @@
 #define BATCH 50
 
 static OvQuery keep = {
-	"INSERT INTO oauth_vault.grant_inbox (connection_id, token_generation, decision_epoch, outcome, detail,"
-	" access_token, refresh_token, id_token) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", "ulltjbbb"
+	"INSERT INTO oauth_vault.grant_inbox (inbox_id, connection_id, token_generation, decision_epoch, outcome, detail,"
+	" access_token, refresh_token, id_token)"
+	" SELECT coalesce(max(i.inbox_id), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8 FROM oauth_vault.grant_inbox i", "ulltjbbb"
 };
 static OvQuery next_row = {
 	"SELECT inbox_id, connection_id, token_generation, decision_epoch, outcome, detail::text, access_token,"
@@ -337,6 +338,7 @@ ov_inbox_tick(TimestampTz now)
 	static bool left = false;	/* since the last start from the beginning */
 	Round		r = {.now = now, .after = cursor, .limit = BATCH, .left = left};
 	int			state = ov_transact(doing, apply_some, &r);
+	int64		from;
 
 	if (state == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
@@ -351,8 +353,10 @@ ov_inbox_tick(TimestampTz now)
 			if (ov_transact(doing, apply_some, &r) != 0)
 				r.left = true;
 	}
+	from = cursor;
 	cursor = r.ended ? 0 : r.after;
 	left = r.left && !r.ended;
-	if (r.left || !r.ended)
+	/* numbers begin anew when the table is empty: what came meanwhile may stand before where this round began */
+	if (r.left || !r.ended || from > 0)
 		ov_tick_at(OV_TICK_INBOX, TimestampTzPlusMilliseconds(now, r.ended ? AGAIN_MS : FIRST_MS));
 }

@@ -39,12 +39,18 @@
 
 #define RETRY_MS 10000			/* look again for a vault file that was not there */
 #define MAX_SINGLE_USE 8192
+#define SINGLE_USE_AHEAD 2		/* seconds that a clock of an issuer of these may be ahead of ours */
 
 static OvVaultFile *vault;
 static unsigned char request_buf[OV_MESSAGE_MAX];
 static unsigned char reply_buf[OV_MESSAGE_MAX];
 
-/* Single-use assertions seen, until they expire (RFC 7519 section 4.1.7). */
+/*
+ * Single-use assertions seen, until they expire (RFC 7519 section 4.1.7).  What
+ * was used before this process began is not in it: an assertion that may have
+ * been issued by then is refused.
+ */
+static int64 remembering_since;
 static struct
 {
 	unsigned char digest[32];	/* of issuer and jti; all zero: free */
@@ -286,6 +292,13 @@ use_once(const OvIdentity *id, int pid, bool release)
 		return "the assertion may be used once and was used before";
 	if (release)
 		return "the assertion may be used once and its use is not remembered";
+	if (id->issued_at == 0)
+		return "an assertion that may be used once needs an iat";
+	/* so that none that was used before the memory began can bear a later time */
+	if (id->issued_at > now + SINGLE_USE_AHEAD)
+		return "an assertion that may be used once was issued in the future";
+	if (id->issued_at <= remembering_since + SINGLE_USE_AHEAD)
+		return "the assertion may be used once and was issued before the memory of uses began";
 	if (vacant < 0)
 		return "too many assertions that may be used once are remembered until they expire";
 	memcpy(used[vacant].digest, digest, 32);
@@ -658,6 +671,7 @@ ov_key_worker_main(Datum arg)
 	pgstat_report_appname("oauth_vault key worker");
 	context = AllocSetContextCreate(TopMemoryContext, "oauth_vault key worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
+	remembering_since = time(NULL);
 	ConfigReloadPending = true;	/* one SIGHUP may have been lost before */
 
 	for (;;)

@@ -159,8 +159,14 @@ my @special = (
 	{ key => 'ec' },											# withdrawn below
 	{ key => 'stranger' },										# added below
 	{ key => 'ed', claims => claims(exp => $now - 22) },		# lives for a few seconds
-	{ key => 'once', claims => claims(iss => 'https://once.example', jti => 'third', sub => 'ada') },
+	{ key => 'once', claims => claims(iss => 'https://once.example', jti => 'fourth', sub => 'ada', iat => undef) },
+	{ key => 'once', claims => claims(iss => 'https://once.example', jti => 'fifth', sub => 'ada', iat => $now - 60) },
+	# for after a restart: one for every other second to come
+	(map { { key => 'once', claims => claims(iss => 'https://once.example', jti => "later-$_", sub => 'ada', iat => $now + 2 * $_, exp => $now + 2 * $_ + 300) } } 1 .. 60),
 );
+# What may be used once must have been issued after the memory of uses began.
+$_->{claims}{iat} = $now + 3 foreach grep { $_->{key} eq 'once' && $_->{claims}{iat} && $_->{claims}{iat} == $now } @special;
+
 sub nested { my ($n) = @_; return $n ? [ nested($n - 1) ] : []; }
 
 my @all = ((map { $_->[1] } @good, @bad), @special);
@@ -174,7 +180,7 @@ my %jwk = %{ $minted->{jwks} };
 my @jwt = @{ $minted->{tokens} };
 my @good_jwt = splice @jwt, 0, scalar @good;
 my @bad_jwt = splice @jwt, 0, scalar @bad;
-my ($ada, $first, $second, $no_jti, $withdrawn, $added, $short, $third) = @jwt;
+my ($ada, $first, $second, $no_jti, $withdrawn, $added, $short, $no_iat, $early, @later) = @jwt;
 $jwk{pss}{alg} = 'PS256';
 $jwk{enc}{use} = 'enc';
 
@@ -280,6 +286,7 @@ foreach my $junk ('not.a.jwt', '..', '.', 'x', 'a.b.c.d', "\x{1}.\x{2}.\x{3}", '
 # ---- single use ----
 
 my $mine = 'SELECT user_id FROM oauth_vault.oauth_whoami();';
+ok(ov_wait_for('a moment', sub { time > $now + 1 }), 'a while after the start');
 is(session("SELECT user_id FROM oauth_vault.oauth_whoami('$first');"), 'ada', 'a single-use assertion serves once');
 ($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$first');");
 like($err, qr/OV002.*used before/s, 'and not in another backend');
@@ -289,6 +296,25 @@ is($out =~ s/^\n//r, "ada\nada", 'bound once, it serves its transaction');
 like($err, qr/OV002.*used before.*25P02/s, 'and no second one');
 ($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$no_jti');");
 like($err, qr/OV002.*needs a \\"jti/s, 'without jti there is no single use');
+
+($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$no_iat');");
+like($err, qr/OV002.*needs an iat/s, 'nor without iat');
+($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$early');");
+like($err, qr/OV002.*before the memory of uses began/s, 'one that was issued before uses were remembered might have been used');
+like($err, qr/HINT:  Mint a new assertion/, 'a new one is needed');
+($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$later[-1]');");
+like($err, qr/OV002.*issued in the future/s, 'nor may one come from a future that a restart would believe');
+# The key worker ends, and its memory with it.
+my ($worker) = map { /^(\d+)/ } grep { /key worker/ } map { my $c = eval { slurp_file("/proc/$_/cmdline") }; defined $c ? "$_ $c" : () }
+  split ' ', slurp_file("/proc/$node->{_pid}/task/$node->{_pid}/children");
+kill 'TERM', $worker;
+ok(ov_wait_for('another key worker', sub { !kill(0, $worker) && session("SELECT user_id FROM oauth_vault.oauth_whoami('$ada');") eq 'ada' }), 'the key worker starts anew');
+($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$first');");
+like($err, qr/OV002.*before the memory of uses began/s, 'after its restart a used assertion is refused all the same');
+my $next = int((time - $now) / 2) + 2;
+ok(ov_wait_for('a newer assertion', sub { session("SELECT user_id FROM oauth_vault.oauth_whoami('$later[$next]');") eq 'ada' }, 15), 'and one that was issued since is taken');
+($out, $err) = session("SELECT user_id FROM oauth_vault.oauth_whoami('$later[$next]');");
+like($err, qr/OV002.*used before/s, 'once');
 
 # ---- expiry, looked at in every call ----
 
@@ -328,6 +354,7 @@ like($out, qr/^ada\nfirst=OV002\nnobody=true$/m, 'a view says so too, once');
 ($out, $err) = session("SELECT oauth_vault.oauth_identify('$ada', session => true); $rows\n" . reload_to($without)
 	. "$rows $mine\n" . reload_to($with) . "$mine");
 is($out, "\nnobody=false\nnobody=false\nada\nada", 'a key that stays keeps its bindings');
+my $third = $later[ int((time - $now) / 2) ];
 ($out, $err) = session("BEGIN; SELECT oauth_vault.oauth_identify('$third'); $mine\n" . reload_to($without)
 	. "$mine ROLLBACK;\n" . reload_to($with));
 like($err, qr/OV002.*settings that have changed/s, 'a single-use assertion cannot be verified again');

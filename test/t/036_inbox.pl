@@ -46,8 +46,8 @@ sub waiting { return superuser(qq{SELECT count(*) FROM oauth_vault.grant_inbox W
 
 # Sixty results of bob's that cannot be applied now, all before ada's
 my $bob = holding('bob');
-superuser(qq{INSERT INTO oauth_vault.grant_inbox (connection_id, token_generation, decision_epoch, outcome, detail)
-	SELECT '$id{bob}', 0, 0, 'dead', '{"reason": "of long ago"}' FROM generate_series(1, 60)});
+superuser(qq{INSERT INTO oauth_vault.grant_inbox (inbox_id, connection_id, token_generation, decision_epoch, outcome, detail)
+	SELECT i, '$id{bob}', 0, 0, 'dead', '{"reason": "of long ago"}' FROM generate_series(1, 60) i});
 my $ada = leave_result('ada');
 let_go($ada);
 ok(ov_wait_for('the inbox', sub { waiting('ada') eq '0' }), 'what is locked does not hide what is behind it');
@@ -57,12 +57,41 @@ ok(ov_wait_for('the inbox', sub { waiting('bob') eq '0' }), 'until the lock goes
 is(superuser(qq{SELECT status FROM oauth_vault.connection WHERE connection_id = '$id{bob}'}), 'active',
 	'and an old verdict is not believed');
 
-superuser(qq{INSERT INTO oauth_vault.grant_inbox (connection_id, token_generation, decision_epoch, outcome)
-	VALUES ('$id{bob}', 1, 0, 'refreshed')});
+superuser(qq{INSERT INTO oauth_vault.grant_inbox (inbox_id, connection_id, token_generation, decision_epoch, outcome)
+	VALUES (1, '$id{bob}', 1, 0, 'refreshed')});
 $ada = leave_result('ada');
 let_go($ada);
 ok(ov_wait_for('the inbox', sub { waiting('ada') eq '0' }), 'a row that cannot be applied does not spoil the others');
 my ($state) = ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');");
 is($state, '00000', 'the rotated token is there');
+
+# Whoever writes all data sets sequences: no result depends on one, nor do two that wait for the same row change places.
+superuser(q{TRUNCATE oauth_vault.grant_inbox; CREATE ROLE writer LOGIN IN ROLE pg_write_all_data});
+my ($rc, undef, $err) = $node->psql('postgres', q{SELECT setval(c.oid::regclass, 1, false) FROM pg_class c WHERE relkind = 'S' AND relnamespace = 'oauth_vault'::regnamespace},
+	extra_params => [ '-U', 'writer' ]);
+is($rc, 0, 'pg_write_all_data sets every sequence of ours back') or diag($err);
+is(superuser(q{SELECT count(*) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.refobjid = 'oauth_vault.grant_inbox'::regclass}), 0,
+	'there is no sequence to number results with');
+$ada = leave_result('ada');
+$bob = leave_result('bob');
+is(superuser(q{SELECT string_agg(inbox_id::text, ' ' ORDER BY inbox_id) FROM oauth_vault.grant_inbox}), '1 2', 'two results wait, in their order');
+my $rows = superuser('SELECT string_agg(i::text, chr(10) ORDER BY inbox_id) FROM oauth_vault.grant_inbox i');
+foreach my $case ([ q{INSERT INTO oauth_vault.grant_inbox (inbox_id, connection_id, token_generation, decision_epoch, outcome) VALUES (9223372036854775807, gen_random_uuid(), 0, 0, 'dead')}, 'ERROR:  42501' ],
+	[ 'TRUNCATE oauth_vault.grant_inbox', 'ERROR:  42501' ], [ 'UPDATE oauth_vault.grant_inbox SET inbox_id = DEFAULT', '' ], [ 'DELETE FROM oauth_vault.grant_inbox', '' ])
+{
+	(undef, undef, $err) = $node->psql('postgres', $case->[0], extra_params => [ '-U', 'writer', '-v', 'VERBOSITY=sqlstate' ]);
+	is($err =~ s/^psql:<stdin>:\d+: //r =~ s/\n.*//sr, $case->[1], 'pg_write_all_data finds no row of the inbox to write: ' . substr $case->[0], 0, 8);
+}
+is(superuser('SELECT string_agg(i::text, chr(10) ORDER BY inbox_id) FROM oauth_vault.grant_inbox i'), $rows, 'and has changed none');
+my $refreshes = ov_control($idp, 'GET', '/counters')->{refresh_token};
+let_go($ada);
+let_go($bob);
+ok(ov_wait_for('the inbox', sub { superuser('SELECT count(*) FROM oauth_vault.grant_inbox') eq '0' }), 'both are applied');
+foreach my $who (qw(ada bob))
+{
+	($state) = ov_sql_fails($node, $who, "SELECT oauth_vault.oauth_fresh_token('demo');");
+	is($state, '00000', "the rotated token of $who is there");
+}
+is(ov_control($idp, 'GET', '/counters')->{refresh_token}, $refreshes, 'no other was asked for');
 $node->stop('fast');
 done_testing();
