@@ -153,6 +153,34 @@ is(superuser(q{SELECT count(*), count(*) FILTER (WHERE state = 'confirmed') FROM
 	'what both brought is revoked too');
 is(live_keys('eve'), 0, 'and then the key is destroyed');
 
+# ---- connecting again while an older revocation is queued ----
+
+my $endpoint = qq({"url": "$idp->{issuer}/token/revocation"});
+superuser(qq{SELECT oauth_vault.oauth_set_provider('oidc', '{"revocation": {"refresh_token": $endpoint, "access_token": $endpoint, "ends": "person"}}')});
+ov_connect($node, 'joe', 'demo');
+behave(revocationStatus => 503);
+ov_sql($node, 'joe', "SELECT oauth_vault.oauth_revoke('demo');");
+ok(ov_wait_for('an attempt', sub { superuser(q{SELECT attempts FROM oauth_vault.revocation WHERE user_id = 'joe'}) >= 1 }), 'a revocation is queued');
+my $joe = ov_connect($node, 'joe', 'demo');
+is(superuser(q{SELECT state, access_token IS NULL, refresh_token IS NULL FROM oauth_vault.revocation WHERE user_id = 'joe'}), 'superseded|t|t',
+	'which would end the new grant, too: it is not sent');
+$before = revocations();
+behave(revocationStatus => 0);
+superuser("SELECT oauth_vault.oauth_alter_connector('demo', refresh_policy => 'lazy')");
+is(state('joe', fresh()), '00000', 'the new connection lives');
+is(superuser(qq{SELECT string_agg(status, ' ' ORDER BY created_at) FROM oauth_vault.connection WHERE user_id = 'joe'}), 'revoked active', 'under an id of its own');
+superuser("SELECT oauth_vault.oauth_drop_provider('oidc')");
+ov_connect($node, 'jim', 'demo');
+behave(revocationStatus => 503);
+ov_sql($node, 'jim', "SELECT oauth_vault.oauth_revoke('demo');");
+ov_connect($node, 'jim', 'demo');
+behave(revocationStatus => 0);
+superuser(q{UPDATE oauth_vault.revocation SET next_attempt_at = now() WHERE user_id = 'jim' AND next_attempt_at > now() + interval '1 second'});
+superuser("SELECT oauth_vault.oauth_alter_connector('demo', refresh_policy => 'lazy')");
+ok(ov_wait_for('the old revocation', sub { superuser(q{SELECT state FROM oauth_vault.revocation WHERE user_id = 'jim'}) eq 'confirmed' }),
+	'where a revocation ends one grant, it is sent');
+is(state('jim', fresh()), '00000', 'and the new one lives');
+
 # ---- a provider that gives no answer ----
 
 ov_connect($node, 'sam', 'demo');

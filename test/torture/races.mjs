@@ -39,6 +39,7 @@ const rules = {
   authorization: { url: `${server.base}/strict/authorize` },
   token: { url: `${server.base}/strict/token` },
   refresh: { rotates: 'always' },
+  revocation: { refresh_token: { url: `${server.base}/strict/revoke` }, access_token: { url: `${server.base}/strict/revoke` } },
 };
 
 const networkWorker = async () => (await cluster.workers()).find((w) => w.kind === 'network worker')?.pid;
@@ -157,6 +158,33 @@ const usesOf = (user) => server.latest.get(`strict/${user}`).uses.length;
 ok(await until(() => usesOf('bob') === 1, 4000), 'what somebody posts meanwhile is seen at once, not when the first answer comes');
 await slow;
 
+// ---- somebody is offboarded while a consent is being stored ----
+
+server.latency = [0, 0];
+const consents = await cluster.connect();
+const administrator = await cluster.connect('postgres');
+async function offboardedDuring(user) {
+  cluster.stay();
+  const storing = cluster.order('pause', 0, 'before commit: store a new connection');
+  const consent = answered(connect(consents, user));
+  ok(await cluster.waitFor(storing, 15_000), `the first consent of ${user} is about to be committed`);
+  let decided = false;
+  const offboarding = answered(administrator.query('SELECT connections FROM oauth_vault.oauth_offboard($1)', [user]))
+    .then((found) => { decided = true; return found; });
+  await until(async () => decided || (await cluster.query(
+    "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%oauth_offboard%' AND wait_event_type = 'Lock'")).length > 0);
+  ok(!decided, 'who offboards that person waits for it');
+  cluster.go();
+  await consent;
+  const { rows: offboarded, error: refused } = await offboarding;
+  ok(Number(offboarded?.rows[0]?.connections) === 1, 'and ends what it stored', refused?.message ?? JSON.stringify(offboarded?.rows));
+  ok(await until(async () => server.latest.get(`strict/${user}`)?.ended === 'revoked'), 'at the provider too',
+    JSON.stringify(server.latest.get(`strict/${user}`)));
+}
+await offboardedDuring('zoe');
+await consents.end();
+await administrator.end();
+
 // ---- a provider that falls silent with many requests under way ----
 
 await cluster.query("ALTER SYSTEM SET oauth_vault.http_timeout = '500ms'");
@@ -183,6 +211,41 @@ for (const { client } of many) await client.end();
 
 await bob.end();
 await person.end();
+
+// ---- a network worker that ends in the middle of an erasure ----
+
+// A process that is killed takes the cluster down with it.
+const reconnected = (user) => until(() => cluster.connect(user).catch(() => null), 30_000);
+
+for (const point of ['before commit: settle revocations', 'after commit: settle revocations',
+  'before commit: work off offboardings', 'after commit: work off offboardings']) {
+  const user = `gone-${point.replace(/\W+/g, '-')}`;
+  const session = await reconnected();
+  const decides = await reconnected('postgres');
+  await until(() => connect(session, user).then(() => true, () => false)); // the workers are starting, too
+  const killed = cluster.order('kill', 0, point);
+  await decides.query('SELECT oauth_vault.oauth_offboard($1)', [user]).catch(() => {});
+  ok(await cluster.waitFor(killed, 15_000), `killed ${point}`);
+  const erased = await until(async () => {
+    try {
+      // what was under way comes up again after its lease, a minute
+      await cluster.query("UPDATE oauth_vault.revocation SET next_attempt_at = now() WHERE state = 'queued' AND next_attempt_at > now() + interval '5 seconds'");
+      const [row] = await cluster.query(`SELECT o.completed_at, o.completed_by, (SELECT count(*) FROM oauth_vault.vault_key k
+          WHERE k.user_id = o.user_id AND k.destroyed_at IS NULL) AS keys
+        FROM oauth_vault.offboarding o WHERE o.user_id = $1`, [user]);
+      await sleep(200);
+      return row?.completed_at && row.completed_by === 'outcomes' && Number(row.keys) === 0;
+    } catch {
+      return false; // the server is starting again
+    }
+  }, 30_000);
+  await session.end().catch(() => {});
+  await decides.end().catch(() => {});
+  ok(erased && server.latest.get(`strict/${user}`).ended === 'revoked', 'the next one revokes, and erases',
+    JSON.stringify(await cluster.query(`SELECT r.state, r.attempts, r.next_attempt_at - now() AS due, r.outcome, o.state AS left, o.completed_by, o.failed
+      FROM oauth_vault.revocation r, oauth_vault.oauth_offboarding o WHERE r.offboarding_id = o.offboarding_id AND o.user_id = $1`, [user])));
+}
+
 await cluster.stop();
 console.log(`1..${tests}`);
 process.exit();

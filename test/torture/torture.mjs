@@ -329,7 +329,7 @@ async function weatherChanges() {
 
 const transactions = [
   'claim refreshes', 'store refreshed tokens', 'complete a flow', 'store a new connection', 'begin a flow',
-  'work off revocations', 'settle a revocation', 'look for refreshes in doubt', 'apply results that waited for a lock',
+  'work off revocations', 'settle revocations', 'work off offboardings', 'look for refreshes in doubt', 'apply results that waited for a lock',
 ];
 const points = [
   ...transactions.flatMap((name) => [`before commit: ${name}`, `after commit: ${name}`]),
