@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/codec.h"
+#include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -58,12 +59,11 @@ type_of(char letter)
 	elog(ERROR, "unknown argument type \"%c\"", letter);
 }
 
-uint64
-ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
+/* The kept plan, made if there is none yet */
+static SPIPlanPtr
+plan_of(OvQuery *q)
 {
 	SPIPlanPtr *kept = &q->plan[InNoForceRLSOperation() ? 1 : 0];
-	Snapshot	snapshot;
-	int			rc;
 
 	if (*kept == NULL)
 	{
@@ -80,18 +80,47 @@ ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
 		SPI_keepplan(plan);
 		*kept = plan;
 	}
+	return *kept;
+}
+
+uint64
+ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls)
+{
+	SPIPlanPtr	plan = plan_of(q);
+	Snapshot	snapshot;
+	int			rc;
+
 	/*
 	 * A snapshot taken before our own changes does not show them: the latest
 	 * one does, once they have a command id of their own.
 	 */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rc = SPI_execute_snapshot(*kept, unconstify(Datum *, args), nulls, snapshot, InvalidSnapshot,
+	rc = SPI_execute_snapshot(plan, unconstify(Datum *, args), nulls, snapshot, InvalidSnapshot,
 							  how == OV_READ, how == OV_WRITE, 0);
 	UnregisterSnapshot(snapshot);
 	if (rc < 0)
 		elog(ERROR, "could not execute a statement: %s", SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+void
+ov_query_into(OvQuery *q, Tuplestorestate *rows, TupleDesc desc)
+{
+	SPIPlanPtr	plan = plan_of(q);
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	SPIExecuteOptions options = {.read_only = true, .dest = dest};
+	int			rc;
+
+	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, desc,
+									"a report does not have the columns that it declares");
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	rc = SPI_execute_plan_extended(plan, &options);
+	PopActiveSnapshot();
+	dest->rDestroy(dest);
+	if (rc < 0)
+		elog(ERROR, "could not execute a statement: %s", SPI_result_code_string(rc));
 }
 
 Datum

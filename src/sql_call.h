@@ -11,6 +11,7 @@
 #include "postgres.h"
 #include "executor/spi.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 #define OV_MAX_ARGS 24
@@ -39,6 +40,9 @@ typedef enum OvSnapshot
  * argument, 'n' for NULL, or NULL when there is none.
  */
 extern uint64 ov_query(OvQuery *q, OvSnapshot how, const Datum *args, const char *nulls);
+
+/* The same for a statement without arguments that may have very many rows: they go into the tuplestore. */
+extern void ov_query_into(OvQuery *q, Tuplestorestate *rows, TupleDesc desc);
 
 /* Values of row `row`, column `col` (1-based) of the last result */
 extern bool ov_null(uint64 row, int col);

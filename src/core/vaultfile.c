@@ -29,6 +29,8 @@ typedef struct Version
 	int			version;
 	bool		active;
 	bool		retired;		/* without its key */
+	const char *source;			/* where its key comes from: a member of the document */
+	char		created[24];	/* as the document says; '' when it does not */
 	unsigned char key[OV_KEY_LEN];
 } Version;
 
@@ -106,6 +108,7 @@ load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, const char
 	{
 		Version    *slot = &vf->versions[vf->nversions];
 		const OvJson *retired = ov_json_get(v, "retired");
+		const char *created = ov_json_get_string(v, "created");
 		int64_t		number;
 
 		if (!ov_json_int64(ov_json_get(v, "version"), false, &number) || number < 1 || number > INT32_MAX ||
@@ -119,6 +122,9 @@ load_keyring(OvVaultFile *vf, OvArena *secret, const OvJson *keyring, const char
 			return rc;
 		slot->version = (int) number;
 		slot->retired = retired != NULL;
+		slot->source = ov_json_get(v, "key") != NULL ? "key" : ov_json_get(v, "key_file") != NULL ? "key_file" : "key_command";
+		if (created != NULL && strlen(created) < sizeof(slot->created))
+			memcpy(slot->created, created, strlen(created) + 1);
 		slot->active = number == active && !slot->retired;
 		vf->nversions++;
 	}
@@ -457,8 +463,10 @@ ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf)
 			continue;
 		}
 		fingerprint_of(v, fp);
-		ov_str_printf(&s, "%s{\"version\":%d,\"fingerprint\":\"%s\",\"active\":%s}", i ? "," : "",
-					  v->version, fp, v->active ? "true" : "false");
+		ov_str_printf(&s, "%s{\"version\":%d,\"fingerprint\":\"%s\",\"active\":%s,\"source\":\"%s\",\"created\":", i ? "," : "",
+					  v->version, fp, v->active ? "true" : "false", v->source);
+		ov_json_quote(&s, v->created, strlen(v->created));
+		ov_str_putc(&s, '}');
 	}
 	ov_str_puts(&s, "],\"issuers\":[");
 	for (int i = 0; i < vf->nissuers; i++)

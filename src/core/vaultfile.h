@@ -37,7 +37,7 @@ extern OvCode ov_vaultfile_load(const char *path, const char *forbidden_dir,
 extern void ov_vaultfile_free(OvVaultFile *vf);		/* cleanses */
 extern OvIdentitySource ov_vaultfile_source(const OvVaultFile *vf);
 /* {"vault":..,"instance":..,"peers":[],"identity_source":"assertion","active_version":1,
- *	"versions":[{"version":1,"fingerprint":"hex16","active":true}],"allowed_hosts":[],"allowed_networks":[],
+ *	"versions":[{"version":1,"fingerprint":"hex16","active":true,"source":"key","created":"..."}],"allowed_hosts":[],"allowed_networks":[],
  *	"issuers":[{"issuer":..,"audience":..,"keys":n}]}: nothing secret */
 extern char *ov_vaultfile_public(OvArena *arena, const OvVaultFile *vf);
 extern int	ov_vaultfile_active_version(const OvVaultFile *vf);

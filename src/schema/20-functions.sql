@@ -317,7 +317,7 @@ CREATE FUNCTION oauth_vault.vault_status(
 	OUT flows_pending bigint, OUT roles_that_can_reach_keys text[])
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_status';
 REVOKE ALL ON FUNCTION oauth_vault.vault_status() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin;
+GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin, oauth_vault_auditor;
 COMMENT ON FUNCTION oauth_vault.vault_status() IS
 	'What oauth_status shows';
 
