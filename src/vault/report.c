@@ -1,6 +1,6 @@
 /*
  * report.c
- *	  What the auditor's reports are made of (27-reports.sql, 28-review.sql):
+ *	  What the auditor's reports are made of (28-reports.sql, 29-review.sql):
  *	  everybody's rows without anything sealed, and facts that only the server
  *	  knows.
  *

@@ -177,6 +177,8 @@ push @wrongs, (
 	[ 'ALTER FUNCTION oauth_vault.oauth_whoami(text) SECURITY DEFINER', 2, 'fail' ],
 	[ q{CREATE FUNCTION public.spy() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$;
 		CREATE TRIGGER spy BEFORE UPDATE ON oauth_vault.connection FOR EACH ROW EXECUTE FUNCTION public.spy()}, 2, 'fail' ],
+	[ 'ALTER TABLE oauth_vault.vault_key DISABLE TRIGGER invalidate', 2, 'fail' ],
+	[ 'DROP TRIGGER invalidate ON oauth_vault.connector', 2, 'fail' ],
 	[ 'CREATE RULE spy AS ON DELETE TO oauth_vault.audit DO INSTEAD NOTHING', 2, 'fail' ],
 	[ q{UPDATE oauth_vault.connection SET access_token = 'a token that is not sealed' WHERE user_id = 'ada'}, 2, 'fail' ],
 	[ 'CREATE ROLE backend SUPERUSER LOGIN IN ROLE oauth_vault_user', 2, 'fail' ],

@@ -193,6 +193,19 @@ CREATE FUNCTION oauth_vault.report_code() RETURNS TABLE (object text, problem te
 	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND NOT t.tgisinternal
 		AND p.pronamespace <> 'oauth_vault'::regnamespace
 	UNION ALL
+	/* ours tell sessions that what they remember has changed (27-caches.sql) */
+	SELECT c.relname, format('its trigger %I does not always fire', t.tgname)
+	FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+		JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND NOT t.tgisinternal
+		AND p.pronamespace = 'oauth_vault'::regnamespace AND p.proname = 'invalidate' AND t.tgenabled <> 'A'
+	UNION ALL
+	SELECT w.relation, 'has lost a trigger'
+	FROM (VALUES ('connector', 1), ('home', 2), ('vault_key', 2)) w (relation, triggers)
+	WHERE w.triggers > (SELECT count(*) FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+		WHERE t.tgrelid = to_regclass('oauth_vault.' || w.relation) AND p.pronamespace = 'oauth_vault'::regnamespace
+			AND p.proname = 'invalidate')
+	UNION ALL
 	SELECT c.relname, format('has the rule %I', r.rulename)
 	FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND r.rulename <> '_RETURN'
