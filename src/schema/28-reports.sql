@@ -574,7 +574,9 @@ CREATE FUNCTION oauth_vault.oauth_report_security_events(since timestamptz DEFAU
 		('connector_created', 'a connector was made'), ('connector_altered', 'a connector was changed'),
 		('connector_dropped', 'a connector was removed'), ('connector_paused', 'a connector was paused'),
 		('client_secret_set', 'a client secret was replaced'), ('scope_policy_set', 'a scope policy was set'),
-		('provider_set', 'a provider''s rules were changed'), ('claimed', 'a copy of the database was claimed'),
+		('provider_set', 'a provider''s rules were changed'),
+		('offboarding_requested', 'somebody or something leaves'), ('offboarded', 'an offboarding is complete'),
+		('onboarded', 'somebody is back'), ('claimed', 'a copy of the database was claimed'),
 		('key_rotation_requested', 'a rotation of keys was asked for'), ('keys_rotated', 'a rotation of keys has ended')
 		) x (event, meaning)),
 	trouble AS (SELECT * FROM (VALUES

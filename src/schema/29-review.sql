@@ -14,8 +14,6 @@ DECLARE
 	source		text := vault #>> '{settings,identity_source}';
 	failures	text[];
 	remarks		text[];
-	offboard	boolean := EXISTS (SELECT FROM pg_catalog.pg_proc p
-					WHERE p.pronamespace = 'oauth_vault'::regnamespace AND p.proname = 'oauth_offboard');
 	impact		boolean := EXISTS (SELECT FROM pg_catalog.pg_proc p
 					WHERE p.pronamespace = 'oauth_vault'::regnamespace AND p.proname = 'oauth_policy_impact');
 	dead		bigint;
@@ -138,23 +136,33 @@ BEGIN
 			'p95', date_part('epoch', percentile_cont(0.95) WITHIN GROUP (ORDER BY d.to_provider) FILTER (WHERE d.provider_state = 'confirmed')),
 			'max', date_part('epoch', max(d.to_provider) FILTER (WHERE d.provider_state = 'confirmed'))),
 		'tokens_alive_at_providers_until', max(d.residual_until),
-		'offboarding_function', offboard, 'held', vault -> 'held', 'workers', vault -> 'workers')
+		'held', vault -> 'held', 'workers', vault -> 'workers')
+		|| (SELECT jsonb_build_object('offboardings', count(*), 'erased', count(o.completed_at),
+				'past_deadline', count(*) FILTER (WHERE o.completed_at IS NULL AND o.lifted_at IS NULL AND o.deadline < now()),
+				'offboarding_to_enforcement', jsonb_build_object(
+					'p50', date_part('epoch', percentile_cont(0.5) WITHIN GROUP (ORDER BY o.enforced_at - o.requested_at)),
+					'p95', date_part('epoch', percentile_cont(0.95) WITHIN GROUP (ORDER BY o.enforced_at - o.requested_at)),
+					'max', date_part('epoch', max(o.enforced_at - o.requested_at))))
+			FROM oauth_vault.oauth_offboarding o
+			WHERE o.requested_at >= coalesce(since, now() - interval '90 days') AND o.requested_at < coalesce(until, 'infinity'))
 		INTO evidence FROM d;
 	failures := array_remove(ARRAY[
 		CASE WHEN evidence -> 'over_a_minute_here' <> '0'
 			THEN (evidence ->> 'over_a_minute_here') || ' revocations after which a token was still given out for more than a minute' END,
+		CASE WHEN evidence -> 'past_deadline' <> '0'
+			THEN (evidence ->> 'past_deadline') || ' offboardings are past their deadline, and not erased' END,
 		CASE WHEN NOT (vault #>> '{workers,network}')::boolean THEN 'the network worker does not run: no provider is told' END], NULL);
 	remarks := array_remove(ARRAY[
-		CASE WHEN NOT offboard THEN 'there is no oauth_offboard: persons'' connections are revoked one by one' END,
 		CASE WHEN evidence -> 'failed' <> '0' THEN (evidence ->> 'failed') || ' revocations failed at the provider' END,
 		CASE WHEN evidence -> 'queued_over_an_hour' <> '0'
 			THEN (evidence ->> 'queued_over_an_hour') || ' revocations have waited for more than an hour' END,
 		CASE WHEN evidence -> 'unsupported' <> '0'
 			THEN (evidence ->> 'unsupported') || ' revocations at providers that have none: access tokens live until they expire' END,
 		CASE WHEN (vault ->> 'held')::boolean THEN 'this copy of the database is held: nothing is sent' END], NULL);
-	answer := format('A revoked connection gives out no token from the commit on, in every session; the provider is told by a queue '
-		'that survives crashes. In this range: %s revocations, %s confirmed by providers; seconds from request to the last token here: '
-		'p50 %s, p95 %s, longest %s.', evidence ->> 'revocations', evidence ->> 'confirmed',
+	answer := format('A revoked connection, and everything of a person who is offboarded, gives out no token from the commit on, in every '
+		'session; providers are told by a queue that survives crashes. In this range: %s offboardings, %s of them erased; %s revocations, %s confirmed by providers; seconds from request to the last token here: '
+		'p50 %s, p95 %s, longest %s.', evidence ->> 'offboardings', evidence ->> 'erased',
+		evidence ->> 'revocations', evidence ->> 'confirmed',
 		coalesce(evidence #>> '{to_enforcement,p50}', '-'), coalesce(evidence #>> '{to_enforcement,p95}', '-'),
 		coalesce(evidence #>> '{to_enforcement,max}', '-'));
 	limits := 'No: a token that was given out before the revocation is not taken back here. It lives until the provider confirms '
