@@ -30,7 +30,7 @@ INSERT INTO decided VALUES
 	('oauth_report_security_events', '{auditor}'), ('oauth_report_person', '{auditor}'), ('oauth_report_json', '{auditor}'),
 	('report_connections', '{auditor}'), ('report_connectors', '{auditor}'), ('report_revocations', '{auditor}'),
 	('report_policies', '{auditor}'), ('report_keys', '{auditor}'), ('report_sealed', '{auditor}'), ('report_vault', '{auditor}'),
-	('report_grants', '{auditor}'), ('report_row_security', '{auditor}'), ('report_code', '{auditor}'),
+	('report_grants', '{auditor}'),
 	('connection', '{}'), ('connector', '{}'), ('flow', '{}'), ('grant_inbox', '{}'),
 	('home', '{}'), ('intent', '{}'), ('provider_builtin', '{}'), ('provider_site', '{}'), ('revocation', '{}'),
 	('revocation_revocation_id_seq', '{}'), ('scope_policy', '{}'), ('vault_key', '{}'), ('vault_key_id', '{}');
