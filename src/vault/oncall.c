@@ -44,7 +44,7 @@ static OvQuery gauges = {
 	" UNION ALL SELECT 'oauth_vault_connections_failing', jsonb_build_object('connector', connector), sum(failing)::float8,"
 	"  'Live connections whose last attempts to renew have failed' FROM c GROUP BY connector"
 	" UNION ALL SELECT 'oauth_vault_connectors', jsonb_build_object('status', s.status), count(n.connector_id)::float8,"
-	"  'Connectors' FROM (VALUES ('active'), ('paused')) s (status) LEFT JOIN oauth_vault.connector n USING (status) GROUP BY s.status"
+	"  'Connectors' FROM (VALUES ('active'), ('paused'), ('retired')) s (status) LEFT JOIN oauth_vault.connector n USING (status) GROUP BY s.status"
 	" UNION ALL SELECT 'oauth_vault_due', '{}', n::float8, 'Connections that should have been renewed by now' FROM d"
 	" UNION ALL SELECT 'oauth_vault_due_age_seconds', '{}', coalesce(late, 0)::float8,"
 	"  'How long the first of them has been due' FROM d"

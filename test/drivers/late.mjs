@@ -185,5 +185,4 @@ await watcher.end();
 windows.sort((a, b) => a - b);
 const at = (p) => Number(windows[Math.min(windows.length - 1, Math.floor(p * windows.length))].toFixed(2));
 result.windows = { p50: at(0.5), p95: at(0.95), max: at(1) };
-console.log(JSON.stringify(result));
-process.exit();
+process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());

@@ -57,8 +57,9 @@ my $r = decode_json($out);
 my $done = $r->{revocations} + $r->{offboardings};
 
 is($done, $revocations, 'as many revocations and offboardings as were asked for');
-is_deeply($r->{late}, [], 'no call that was sent after the commit brought a token');
-is_deeply([ @{ $r->{unexpected} }[ grep { $_ < 5 } 0 .. $#{ $r->{unexpected} } ] ], [], 'and nothing else happened that should not');
+is(scalar @{ $r->{late} }, 0, 'no call that was sent after the commit brought a token');
+is(scalar @{ $r->{unexpected} }, 0, 'and nothing else happened that should not');
+diag($_) foreach grep { defined } @{ $r->{late} }[ 0 .. 4 ], @{ $r->{unexpected} }[ 0 .. 4 ];
 ok($r->{tokens} > $done, 'before it, tokens were served');
 ok($r->{calls} > $r->{tokens} + $done, 'and afterwards calls were refused');
 is(join(' ', keys %{ $r->{states} }), 'confirmed', 'the provider has confirmed every one');

@@ -24,7 +24,7 @@ sub outbox { return superuser(q{SELECT string_agg(state || ' ' || n, ', ' ORDER 
 	FROM oauth_vault.revocation GROUP BY state) s}); }
 # Any committed decision has the worker look.
 sub wake { superuser("SELECT oauth_vault.oauth_alter_connector('demo', refresh_policy => 'lazy')"); return; }
-sub pass { superuser(qq{UPDATE oauth_vault.revocation SET requested_at = requested_at - interval '$_[0]',
+sub let_pass { superuser(qq{UPDATE oauth_vault.revocation SET requested_at = requested_at - interval '$_[0]',
 	next_attempt_at = now() WHERE state = 'queued'}); wake(); return; }
 # Until each has been tried so often; one whose answer was under way comes up again.
 sub tried { my ($n) = @_; return ov_wait_for("attempt $n", sub {
@@ -58,7 +58,7 @@ is((ov_sql_fails($node, $people[0], "SELECT oauth_vault.oauth_fresh_token('demo'
 foreach my $step (1 .. 12)
 {
 	tried($step) or last;
-	pass('5 minutes');
+	let_pass('5 minutes');
 }
 ok(attempts() >= 12, 'after an hour each has been tried twelve times and more');
 is(outbox(), "queued $people", 'none has been given up');
@@ -66,7 +66,7 @@ is(superuser('SELECT count(*) FROM oauth_vault.revocation WHERE refresh_token IS
 is(ov_sql($node, $people[0], 'SELECT status, provider_state FROM oauth_vault.oauth_connections;'), 'revoking|queued', 'people see how it stands');
 behave(revocationStatus => 429, retryAfter => 300);
 my $tried = attempts();
-pass('5 minutes');
+let_pass('5 minutes');
 ov_wait_for('another attempt', sub { attempts() > $tried });
 ok(ov_wait_for('all to be put off', sub { superuser(qq{SELECT count(*) FROM oauth_vault.revocation
 	WHERE next_attempt_at > now() + interval '4 minutes'}) eq $people }), 'Retry-After is honoured');
@@ -76,13 +76,13 @@ ok(ov_wait_for('all to be put off', sub { superuser(qq{SELECT count(*) FROM oaut
 superuser('UPDATE oauth_vault.revocation SET attempts = (SELECT max(attempts) FROM oauth_vault.revocation)');
 $tried = attempts();
 $idp->{h}->signal('STOP');
-pass('5 minutes');
+let_pass('5 minutes');
 # Those under way find it out; what waited behind them has not been sent.
 ok(ov_wait_for('the silence', sub { superuser(qq{SELECT count(*) FILTER (WHERE attempts > $tried) >= 8 AND count(*) FILTER
 	(WHERE next_attempt_at BETWEEN now() + interval '20 seconds' AND now() + interval '100 seconds') = 0
 	FROM oauth_vault.revocation}) eq 't' }), 'the host falls silent');
 my $sum = superuser('SELECT sum(attempts) FROM oauth_vault.revocation');
-pass('5 minutes');
+let_pass('5 minutes');
 ok(ov_wait_for('the pause', sub { superuser('SELECT count(*) FROM oauth_vault.revocation WHERE next_attempt_at <= now()') eq '0' }), 'all wait for it');
 cmp_ok(superuser('SELECT sum(attempts) FROM oauth_vault.revocation') - $sum, '<=', 2, 'and that is not counted, but for the one that looks whether it is back');
 superuser(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
@@ -93,7 +93,7 @@ is(outbox(), "queued $people", 'nor does a worker that ends lose any');
 
 behave(revocationStatus => 0, retryAfter => undef);
 ok(ov_wait_for('the new worker', sub { superuser(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'}) eq '1' }), 'the worker is back');
-ok(ov_wait_for('the drain', sub { pass('1 second') if outbox() =~ /queued/; outbox() eq "confirmed $people" }, 40), 'the queue drains');
+ok(ov_wait_for('the drain', sub { let_pass('1 second') if outbox() =~ /queued/; outbox() eq "confirmed $people" }, 40), 'the queue drains');
 is(superuser('SELECT count(*), count(access_token), count(refresh_token), count(settled_at), count(seen_at) FROM oauth_vault.revocation'),
 	"$people|0|0|$people|$people", 'every outcome is recorded, no ciphertext is left');
 is(superuser(q{SELECT count(*) FROM oauth_vault.audit WHERE event = 'revocation_settled' AND reason LIKE 'confirmed%'}), $people, 'in the trail, too');
@@ -112,7 +112,7 @@ ov_sql($node, $who, "SELECT oauth_vault.oauth_revoke('demo');");
 foreach my $step (1 .. 11)
 {
 	tried($step);
-	pass($step == 11 ? '8 days' : '5 minutes');
+	let_pass($step == 11 ? '8 days' : '5 minutes');
 }
 ok(ov_wait_for('the end', sub { outbox() eq "confirmed $people, failed 1" }), 'after a week it is given up');
 like(ov_sql($node, $who, 'SELECT provider_state, provider_outcome, residual_until > now() FROM oauth_vault.oauth_connections;'),
