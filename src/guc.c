@@ -73,9 +73,9 @@ ov_guc_define(void)
 			   "Connections unused for this many days are no longer renewed ahead of expiry (refresh policy \"recent\").",
 			   &ov_guc_recent_days, 30, 1, 3650, PGC_SIGHUP, 0);
 	define_int("oauth_vault.max_concurrency", "Requests to providers in flight per database.",
-			   &ov_guc_max_concurrency, 200, 1, 2000, PGC_SIGHUP, 0);
+			   &ov_guc_max_concurrency, 200, 1, 10000, PGC_SIGHUP, 0);
 	define_int("oauth_vault.max_host_connections", "Connections to one provider host per database.",
-			   &ov_guc_max_host_connections, 8, 1, 200, PGC_SIGHUP, 0);
+			   &ov_guc_max_host_connections, 8, 1, 10000, PGC_SIGHUP, 0);
 	define_int("oauth_vault.rotation_rate", "Keys per second that a rotation of keys works on.",
 			   &ov_guc_rotation_rate, 500, 1, 10000, PGC_SIGHUP, 0);
 	DefineCustomEnumVariable("oauth_vault.audit",

@@ -28,6 +28,7 @@
 #include "worker/worker.h"
 
 #include <openssl/crypto.h>
+#include <sys/resource.h>
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
@@ -39,6 +40,7 @@
 #include "guc.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -132,6 +134,22 @@ ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const Ov
 
 /* ---- the HTTP engine ---- */
 
+/* A connection is an open file, and the soft limit is often 1024. */
+static void
+allow_files(rlim_t n)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= n)
+		return;
+	limit.rlim_cur = Min(n, limit.rlim_max);
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < n)
+		ereport(LOG,
+				(errmsg("the network worker may open only %llu files: it may need %llu",
+						(unsigned long long) limit.rlim_cur, (unsigned long long) n),
+				 errhint("Raise the server's limit of open files, or lower \"oauth_vault.max_concurrency\".")));
+}
+
 /* What it waits on; rebuilt when the engine appears. */
 static void
 build_events(void)
@@ -166,6 +184,7 @@ configure_engine(void)
 	config.max_connections = ov_guc_max_concurrency;
 	config.max_host_connections = ov_guc_max_host_connections;
 	config.user_agent = "oauth_vault/1.0";
+	allow_files((rlim_t) ov_guc_max_concurrency + max_files_per_process);
 	if (http == NULL)
 	{
 		code = ov_http_new(&config, &http, &err);

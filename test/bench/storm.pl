@@ -29,7 +29,7 @@ my $calls = $ENV{BENCH_CALLS} || 500;
 my $audit = $ENV{BENCH_AUDIT} || 'durable';
 my $rounds = $ENV{BENCH_ROUNDS} || 1;
 my $callers = 200;
-my $lead = 6 + int($connections / 5000);
+my $lead = 18 + int($connections / 5000);
 
 bench_ca();
 my $e = endpoint(delay => $delay, $budget ? (budget => [ $budget, 1 ]) : ());
@@ -43,7 +43,7 @@ checkpoint_timeout = 1h
 jit = off
 log_statement = none
 oauth_vault.audit = $audit
-oauth_vault.max_concurrency = 600
+oauth_vault.max_concurrency = @{[ min(10_000, max(600, 2 * $in_flight)) ]}
 oauth_vault.max_host_connections = $in_flight
 CONF
 sub superuser { return $node->safe_psql('postgres', $_[0]); }
@@ -105,6 +105,15 @@ sub latencies
 
 # ---- storms ----
 
+my $most = 0;					# megabytes of the network worker's own
+sub look_at_worker
+{
+	my $pid = superuser(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
+	my ($anonymous) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m;
+	$most = max($most, $anonymous / 1024);
+	return;
+}
+
 sub storm
 {
 	my ($round) = @_;
@@ -113,6 +122,8 @@ sub storm
 	superuser('CHECKPOINT');
 	my $at = superuser(qq{SELECT extract(epoch FROM '$due'::timestamptz)});
 	die "not ready in time: raise the lead" if time > $at - 4;
+	look_at_worker();
+	my $before = $most;
 	my $rest = min(20, $at - time - 1);
 	counts($e);
 	my $quiet = start_calls("rest$round", int($rest));
@@ -120,19 +131,20 @@ sub storm
 	my $calls_in_storm = start_calls("storm$round", 280);
 	usleep(1e6 * max(0, $at - time));
 	ov_wait_for('the last refresh', sub {
+		look_at_worker();
 		superuser(qq{SELECT count(*) FROM oauth_vault.connection JOIN oauth_vault.connector USING (connector_id)
 			WHERE name = 'storm' AND issued_at < '$due'::timestamptz - interval '1 second'}) eq '0' }, 275)
 		or die 'the refreshes did not end';
 	kill INT => $calls_in_storm->{h}{KIDS}[0]{PID};
 	$calls_in_storm->{h}->finish;
-	my $end = superuser(q{SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)))
-		FROM oauth_vault.connection JOIN oauth_vault.connector USING (connector_id) WHERE oauth_vault.connector.name = 'storm'}
-		=~ s/xmin/connection.xmin/r);
+	my $end = superuser(q{SELECT extract(epoch FROM max(pg_xact_commit_timestamp(c.xmin)))
+		FROM oauth_vault.connection c JOIN oauth_vault.connector USING (connector_id) WHERE name = 'storm'});
 	my @calm = latencies($quiet, 0, $at);
 	my @stormy = latencies($calls_in_storm, $at, $end);
 	die 'no calls were measured' unless @calm && @stormy;
 	my $seen = counts($e);
-	return { seconds => $end - $at, calm => \@calm, stormy => \@stormy, rejected => $seen->{rejected}, requests => $seen->{requests} };
+	return { seconds => $end - $at, calm => \@calm, stormy => \@stormy, rejected => $seen->{rejected}, peak => $seen->{peak},
+		memory => $most - $before };
 }
 
 my @of = map { storm($_) } 1 .. $rounds;
@@ -148,6 +160,7 @@ note(sprintf '| %d | %.1f | %.0f | %.0f | %d, %s | %.2f ms | %.2f ms | %.2f ms |
 	$connections, $seconds, $connections / $seconds, $budget || $client, $calls, $audit,
 	(map { my ($p) = $_; map { my ($k) = $_; median(map { percentile($p, @{ $_->{$k} }) } @of) } qw(calm stormy) } 0.5, 0.99),
 	median(map { percentile(0.99, @{ $_->{stormy} }) / percentile(0.99, @{ $_->{calm} }) } @of), $rejected);
+note(sprintf 'the endpoint had up to %d under way; the network worker grew by %.0f MB', max(map { $_->{peak} } @of), $of[0]{memory});
 is(superuser(q{SELECT count(*) FROM oauth_vault.connection WHERE status <> 'active'}), '0', 'no grant is lost');
 is($rejected, 0, 'the endpoint has sent nobody away') if $budget;
 $node->stop('fast');
