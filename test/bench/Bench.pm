@@ -55,7 +55,7 @@ sub endpoint
 sub counts
 {
 	my ($e) = @_;
-	my $http = HTTP::Tiny->new(timeout => 10);
+	my $http = HTTP::Tiny->new(timeout => 60);
 	my $r = $http->get("http://localhost:$e->{plain}/counts");
 	die "counts: $r->{status}" unless $r->{success};
 	die 'reset' unless $http->post("http://localhost:$e->{plain}/reset")->{success};

@@ -188,6 +188,17 @@ cpu(void)
 	return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+/* A connection is an open file. */
+static void
+allow_files(void)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -206,6 +217,7 @@ main(int argc, char **argv)
 	}
 	in_flight = atol(argv[3]);
 	requests = atol(argv[4]);
+	allow_files();
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	multi = curl_multi_init();
 	epoll_fd = epoll_create1(0);

@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -366,9 +367,20 @@ listen_on(int port)
 	int			on = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *) &a, sizeof(a)) != 0 || listen(fd, 1024) != 0)
+	if (bind(fd, (struct sockaddr *) &a, sizeof(a)) != 0 || listen(fd, 4096) != 0)
 		die("listen");
 	return fd;
+}
+
+/* A connection is an open file. */
+static void
+allow_files(void)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int
@@ -390,6 +402,7 @@ main(int argc, char **argv)
 		granted = calloc(budget, sizeof(int64_t));
 	}
 	signal(SIGPIPE, SIG_IGN);
+	allow_files();
 	for (int i = 0; i < ACCESS_LEN; i++)
 		filler[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[random() & 63];
 	delay_us = atol(argv[3]) * 1000;
