@@ -15,6 +15,7 @@ INSERT INTO decided VALUES
 	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),
 	('oauth_rotate_keys', '{admin}'), ('platform_keys', '{admin}'), ('oauth_platform_keys', '{admin}'),
 	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),
+	('oauth_import_connection', '{admin}'), ('oauth_import_connections', '{admin}'),
 	('oauth_set_client_secret', '{admin}'), ('oauth_set_provider', '{admin}'), ('oauth_set_scope_policy', '{admin}'),
 	('oauth_selfcheck', '{admin,auditor}'), ('catalogue_state', '{admin,auditor}'), ('rights', '{admin,auditor}'),
 	('present_state', '{}'), ('manifest', '{}'),

@@ -242,6 +242,23 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_onboard_tenant(text) TO oauth_vault_
 COMMENT ON FUNCTION oauth_vault.oauth_onboard_tenant(text) IS
 	'A tenant is back, and its people start with nothing; false: had not been offboarded';
 
+CREATE FUNCTION oauth_vault.oauth_import_connection(tenant text, user_id text, connector text, account text,
+	access_token text, refresh_token text DEFAULT NULL, expires_at timestamptz DEFAULT NULL, scopes text[] DEFAULT '{}',
+	metadata jsonb DEFAULT '{}', provider_subject text DEFAULT NULL) RETURNS uuid
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_import_connection';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_import_connection(text, text, text, text, text, text, timestamptz, text[], jsonb, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_import_connection(text, text, text, text, text, text, timestamptz, text[], jsonb, text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_import_connection(text, text, text, text, text, text, timestamptz, text[], jsonb, text) IS
+	'Take over a grant that was made elsewhere; returns the connection''s id';
+
+CREATE FUNCTION oauth_vault.oauth_import_connections(connector text, rows jsonb)
+	RETURNS TABLE (n integer, connection_id uuid, outcome text, sqlstate text, message text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'ov_import_connections';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_import_connections(text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_import_connections(text, jsonb) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_import_connections(text, jsonb) IS
+	'Take over up to 1000 grants that were made elsewhere, each with its outcome; what is there already stays';
+
 CREATE FUNCTION oauth_vault.oauth_discover(issuer text) RETURNS jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_discover';
 REVOKE ALL ON FUNCTION oauth_vault.oauth_discover(text) FROM PUBLIC;

@@ -16,7 +16,6 @@
 #include "core/codec.h"
 #include "core/json.h"
 #include "utils/builtins.h"
-#include "worker/references.h"
 
 #define MAX_NAME 63
 #define MAX_CLIENT_ID 1024
@@ -171,68 +170,21 @@ discover(OvCall *call, const char *issuer)
 }
 
 static Datum
-seal(const OvHome *home, const unsigned char id[16], int64 key_id, const void *wrapped, size_t wrapped_len,
-	 const char *secret, int64 generation)
+sealed_secret(const OvHome *home, const OvConnector *c, const char *secret, int64 generation)
 {
-	OvMsg	   *m = ov_request();
-	const void *record;
-	size_t		len;
-	Datum		result;
-
-	ov_msg_put_str(m, OV_TAG_KIND, OV_KIND_CONNECTOR);
-	ov_msg_put(m, OV_TAG_VAULT_ID, home->vault_id, 16);
-	ov_msg_put(m, OV_TAG_CONNECTOR_ID, id, 16);
-	ov_msg_put_i64(m, OV_TAG_KEY_ID, key_id);
-	ov_msg_put(m, OV_TAG_WRAPPED, wrapped, wrapped_len);
-	ov_msg_put_str(m, OV_TAG_PURPOSE, ov_purpose_name(OV_PURPOSE_CLIENT_SECRET));
-	ov_msg_put_i64(m, OV_TAG_GENERATION, generation);
-	ov_msg_put_str(m, OV_TAG_PLAIN, secret);
-	if (!ov_msg_get(ov_send(OV_WORKER_KEY, OV_OP_SEAL), OV_TAG_RECORD, &record, &len))
-		elog(ERROR, "the key worker sent no record");
-	result = ov_bytea_datum(record, len);
-	ov_done_with_answer();
-	return result;
-}
-
-/* A new connector key: its vault_key row.  Returns its id; *wrapped is a bytea. */
-static int64
-new_key(const OvHome *home, const unsigned char id[16], Datum *wrapped)
-{
-	static OvQuery next_id = {"SELECT nextval('oauth_vault.vault_key_id')", ""};
-	static OvQuery insert = {
-		"INSERT INTO oauth_vault.vault_key (key_id, kind, connector_id, platform_version, wrapped, platform_fingerprint)"
-		" VALUES ($1, 'connector', $2, $3, $4, $5)", "luibt"
+	static const unsigned char none[32];
+	OvSeal		s = {
+		.owner = {.kind = OV_KIND_CONNECTOR, .connector_id = c->id},
+		.key_id = c->key_id,
+		.wrapped = c->wrapped,
+		.wrapped_len = c->wrapped_len,
+		.connector_id = c->id,
+		.connection_id = none,
+		.hosts_digest = none,
+		.generation = generation
 	};
-	/* From before the key is wrapped: a rotation that sees nobody at this table has seen all keys. */
-	static OvQuery announce = {"LOCK TABLE oauth_vault.vault_key IN ROW EXCLUSIVE MODE", ""};
-	OvMsg	   *m;
-	const void *data;
-	size_t		len;
-	char	   *fingerprint;
-	int64		key_id;
-	Datum		args[5];
 
-	(void) ov_query(&announce, OV_WRITE, NULL, NULL);
-	(void) ov_query(&next_id, OV_WRITE, NULL, NULL);
-	key_id = ov_int8(0, 1);
-	m = ov_request();
-	ov_msg_put_str(m, OV_TAG_KIND, OV_KIND_CONNECTOR);
-	ov_msg_put(m, OV_TAG_VAULT_ID, home->vault_id, 16);
-	ov_msg_put(m, OV_TAG_CONNECTOR_ID, id, 16);
-	ov_msg_put_i64(m, OV_TAG_KEY_ID, key_id);
-	m = ov_send(OV_WORKER_KEY, OV_OP_KEY_NEW);
-	if (!ov_msg_get(m, OV_TAG_WRAPPED, &data, &len))
-		elog(ERROR, "the key worker sent no key");
-	args[0] = Int64GetDatum(key_id);
-	args[1] = ov_uuid_datum(id);
-	args[2] = Int32GetDatum((int32) ov_msg_get_i64(m, OV_TAG_VERSION, 0));
-	args[3] = *wrapped = ov_bytea_datum(data, len);
-	fingerprint = ov_msg_str(m, OV_TAG_KEY_FINGERPRINT);
-	args[4] = ov_text_datum(fingerprint);
-	ov_reference_note((int) ov_msg_get_i64(m, OV_TAG_VERSION, 0), fingerprint);
-	ov_done_with_answer();
-	(void) ov_query(&insert, OV_WRITE, args, NULL);
-	return key_id;
+	return ov_have_sealed(home, &s, OV_PURPOSE_CLIENT_SECRET, secret);
 }
 
 /* ---- checks of the whole ---- */
@@ -318,7 +270,6 @@ ov_create_connector(PG_FUNCTION_ARGS)
 	char	   *secret;
 	Datum		args[14];
 	char		nulls[15] = "              ";
-	Datum		wrapped;
 	Datum		id;
 
 	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
@@ -355,15 +306,13 @@ ov_create_connector(PG_FUNCTION_ARGS)
 
 	ov_home_claim(&home);
 	ov_new_uuid(c.id);
-	c.key_id = new_key(&home, c.id, &wrapped);
+	c.key_id = ov_have_new_key(&home, &(OvSealOwner) {.kind = OV_KIND_CONNECTOR, .connector_id = c.id}, &c.wrapped, &c.wrapped_len);
 	args[0] = ov_uuid_datum(c.id);
 	args[1] = ov_text_datum(c.name);
 	args[2] = ov_text_datum(c.provider);
 	args[3] = ov_text_datum(c.client_id);
 	nulls[4] = secret == NULL ? 'n' : ' ';
-	args[4] = secret == NULL ? OV_NULL :
-		seal(&home, c.id, c.key_id, VARDATA_ANY(DatumGetByteaPP(wrapped)),
-			 VARSIZE_ANY_EXHDR(DatumGetByteaPP(wrapped)), secret, 1);
+	args[4] = secret == NULL ? OV_NULL : sealed_secret(&home, &c, secret, 1);
 	args[5] = Int64GetDatum(c.key_id);
 	args[6] = ov_text_array_datum((const char *const *) c.redirect_uris, c.nredirect_uris);
 	args[7] = ov_text_array_datum((const char *const *) c.default_scopes, c.ndefault_scopes);
@@ -562,7 +511,7 @@ ov_set_client_secret(PG_FUNCTION_ARGS)
 	if (!ov_home(&home))
 		elog(ERROR, "there is a connector, but no home row");
 	args[0] = ov_uuid_datum(c->id);
-	args[1] = seal(&home, c->id, c->key_id, c->wrapped, c->wrapped_len, secret, c->secret_generation + 1);
+	args[1] = sealed_secret(&home, c, secret, c->secret_generation + 1);
 	args[2] = Int64GetDatum(c->secret_generation + 1);
 	args[3] = BoolGetDatum(PG_GETARG_BOOL(2));
 	(void) ov_query(&update, OV_WRITE, args, NULL);

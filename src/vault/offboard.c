@@ -321,14 +321,20 @@ ov_onboard_tenant(PG_FUNCTION_ARGS)
 void
 ov_check_onboarded(OvCall *call)
 {
+	ov_check_person_onboarded(call->person->tenant, call->person->user_id);
+}
+
+void
+ov_check_person_onboarded(const char *tenant, const char *user_id)
+{
 	static OvQuery blocked = {
 		"SELECT requested_at FROM oauth_vault.offboarding WHERE lifted_at IS NULL AND tenant = $1"
 		" AND (user_id = $2 OR user_id IS NULL) LIMIT 1", "tt"
 	};
 	Datum		args[2];
 
-	args[0] = ov_text_datum(call->person->tenant);
-	args[1] = ov_text_datum(call->person->user_id);
+	args[0] = ov_text_datum(tenant);
+	args[1] = ov_text_datum(user_id);
 	if (ov_query(&blocked, OV_READ, args, NULL) > 0)
 		ov_raise(ERRCODE_OV_USER_OFFBOARDED, "the person has been offboarded",
 				 ov_detail("reason", "offboarded", "since", ov_time_text(ov_time(0, 1)), NULL),

@@ -160,6 +160,36 @@ extern void ov_forget_subkeys(void);
 /* Forgets them if they have been recalled, or the vault file has changed. */
 extern void ov_subkeys_check(void);
 
+/* ---- sealing what is handed in (seal.c) ---- */
+
+typedef struct OvSealOwner
+{
+	const char *kind;			/* OV_KIND_USER, OV_KIND_CONNECTOR */
+	const char *tenant;			/* of a person */
+	const char *user_id;
+	const unsigned char *connector_id;	/* of a connector; NULL for a person */
+} OvSealOwner;
+
+typedef struct OvSeal
+{
+	OvSealOwner	owner;
+	int64		key_id;
+	const unsigned char *wrapped;
+	size_t		wrapped_len;
+	const unsigned char *connector_id;	/* what the record is bound to */
+	const unsigned char *connection_id;
+	const unsigned char *hosts_digest;
+	int64		generation;
+} OvSeal;
+
+/* The record, as a bytea */
+extern Datum ov_have_sealed(const OvHome *home, const OvSeal *s, OvPurpose purpose, const char *secret);
+/* A new key of the owner's, in this transaction; 0: somebody has made one just now. */
+extern int64 ov_have_new_key(const OvHome *home, const OvSealOwner *owner, const unsigned char **wrapped, size_t *wrapped_len);
+/* The person's newest key, made if there is none, held until the transaction ends */
+extern int64 ov_person_key(const OvHome *home, const char *tenant, const char *user_id, const unsigned char **wrapped,
+						   size_t *wrapped_len);
+
 /* ---- audit (audit.c) ---- */
 
 typedef struct OvEvent
@@ -182,7 +212,7 @@ typedef struct OvEvent
 extern void ov_audit(OvCall *call, const OvEvent *event);
 /* The same without waiting: many, and then ov_audit_settle() */
 extern void ov_audit_append_event(OvCall *call, const OvEvent *event);
-/* Waits for what has been appended on this call's behalf. */
+/* Waits for what has been appended, by a worker on this call's behalf too. */
 extern void ov_audit_settle(void);
 /*
  * The error that is being raised, as a denial (or, where the provider or this
@@ -299,6 +329,7 @@ extern void ov_end_connections(OvEnding *e);
 extern void ov_audit_ended(OvCall *call, const OvEnding *e);
 /* OV070 when the person or the whole tenant has been offboarded */
 extern void ov_check_onboarded(OvCall *call);
+extern void ov_check_person_onboarded(const char *tenant, const char *user_id);
 
 /* ---- scopes (scope.c) ---- */
 
