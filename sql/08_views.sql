@@ -6,6 +6,7 @@ SELECT c.relname AS view, a.attname AS "column", format_type(a.atttypid, a.attty
 	ORDER BY c.relname COLLATE "C", a.attnum;
 
 -- and so are the functions
+\pset footer off
 \pset format unaligned
 SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' AS function, pg_get_function_result(p.oid) AS returns
 	FROM pg_proc p WHERE p.pronamespace = 'oauth_vault'::regnamespace
