@@ -12,6 +12,7 @@ INSERT INTO decided VALUES
 	('oauth_offboard_tenant', '{admin}'), ('oauth_offboard_connector', '{admin}'), ('oauth_onboard', '{admin}'),
 	('oauth_onboard_tenant', '{admin}'), ('offboardings', '{admin,auditor}'), ('oauth_offboarding', '{admin,auditor}'),
 	('offboarding', '{}'), ('offboarding_offboarding_id_seq', '{}'),
+	('oauth_hosts', '{admin}'), ('vault_hosts', '{admin}'), ('oauth_metrics_text', '{admin}'),
 	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),
 	('oauth_rotate_keys', '{admin}'), ('platform_keys', '{admin}'), ('oauth_platform_keys', '{admin}'),
 	('oauth_key_rotation', '{admin}'), ('key_rotation', '{}'), ('key_rotation_rotation_id_seq', '{}'),

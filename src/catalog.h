@@ -105,6 +105,14 @@ extern OvConnector *ov_connector_by_id(const unsigned char id[16]);
 extern bool ov_provider_rules(const char *name, char **rules, char **builtin_rules);
 
 /*
+ * Times of rows are of the server's clock, which may have been set since (worker/clock.c).
+ * A token issued later than this from now was issued under another clock: nobody knows how
+ * long it lives.  No back-off is longer than that.
+ */
+#define OV_FUTURE_US (60 * USECS_PER_SEC)
+#define OV_BACK_OFF_MAX_US (2 * USECS_PER_HOUR)
+
+/*
  * Rules, metadata and variables of a connector made one.  extra: a flat JSON
  * object that wins over the connector's params, or NULL.
  */

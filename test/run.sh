@@ -52,6 +52,7 @@ command -v node >/dev/null || missing+=(nodejs)
 if [ "$what" = check ]; then
 	need python3-psycopg /usr/lib/python3/dist-packages/psycopg
 	need pgbouncer /usr/sbin/pgbouncer
+	need python3-prometheus-client /usr/lib/python3/dist-packages/prometheus_client
 	need python3-jwt /usr/lib/python3/dist-packages/jwt
 	need python3-cryptography /usr/lib/python3/dist-packages/cryptography
 	need chromium /usr/bin/chromium

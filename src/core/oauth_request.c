@@ -461,8 +461,15 @@ static void
 start(Builder *b, OvArena *arena, const OvProvider *p, const OvJson *section, const OvClient *client, OvHttpRequest *req,
 	  OvError *err)
 {
+	const OvJson *limit = ov_json_get(p->rules, "rate_limit");
+	int64_t		n;
+
 	memset(b, 0, sizeof(*b));
 	memset(req, 0, sizeof(*req));
+	if (ov_json_int64(ov_json_get(limit, "requests"), false, &n))
+		req->budget_requests = (int) n;
+	if (ov_json_int64(ov_json_get(limit, "seconds"), false, &n))
+		req->budget_seconds = (int) n;
 	b->arena = arena;
 	b->provider = p;
 	b->section = section;

@@ -246,14 +246,20 @@ take_document(OvReader *r, const OvJson *document)
 
 /* ---- Retry-After ---- */
 
+int64_t
+ov_answer_date(const OvHttpResponse *resp)
+{
+	return resp->date != NULL && strlen(resp->date) <= 40 ? (int64_t) curl_getdate(resp->date, NULL) : -1;
+}
+
 /* RFC 9110 section 10.2.3: seconds or a date; against the server's own clock where it tells it */
-static int64_t
-retry_after(const OvHttpResponse *resp, int64_t now)
+int64_t
+ov_retry_after(const OvHttpResponse *resp, int64_t now)
 {
 	const char *s = resp->retry_after;
 	int64_t		n = 0;
-	time_t		at,
-				from;
+	int64_t		from;
+	time_t		at;
 
 	if (s == NULL || s[0] == '\0')
 		return -1;
@@ -266,8 +272,8 @@ retry_after(const OvHttpResponse *resp, int64_t now)
 	/* a date begins with the day's name; curl_getdate() would take much else */
 	if (strlen(s) > 40 || strchr("MTWFS", s[0]) == NULL || (at = curl_getdate(s, NULL)) == (time_t) -1)
 		return -1;
-	from = resp->date != NULL && strlen(resp->date) <= 40 ? curl_getdate(resp->date, NULL) : (time_t) -1;
-	n = (int64_t) at - (from != (time_t) -1 ? (int64_t) from : now);
+	from = ov_answer_date(resp);
+	n = (int64_t) at - (from != -1 ? from : now);
 	return n < 0 ? 0 : n > MAX_RETRY_AFTER ? MAX_RETRY_AFTER : n;
 }
 
@@ -406,7 +412,7 @@ begin_reading(OvReader *r, OvArena *arena, const OvProvider *p, const OvJson *ru
 {
 	memset(out, 0, sizeof(*out));
 	*r = (OvReader) {.arena = arena, .provider = p, .rules = rules, .resp = resp, .now = now, .out = out};
-	out->retry_after = retry_after(resp, now);
+	out->retry_after = ov_retry_after(resp, now);
 }
 
 /* Transport failures and answers that are cut short say nothing about the grant. */

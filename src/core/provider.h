@@ -47,6 +47,9 @@ typedef struct OvHttpRequest	/* what http.h sends */
 	size_t		body_len;
 	const char *headers[24];	/* "Name: value", NULL-terminated */
 	int			nheaders;
+	/* so many requests in so many seconds to its host, by the rules; 0: no budget */
+	int			budget_requests,
+				budget_seconds;
 } OvHttpRequest;
 
 typedef struct OvBegin
@@ -132,6 +135,10 @@ typedef struct OvTokens
 	char		reason[128];	/* our words */
 } OvTokens;
 
+/* RFC 9110 section 6.6.1: the server's clock in unix seconds; -1: it did not say */
+extern int64_t ov_answer_date(const OvHttpResponse *resp);
+/* The header in seconds, clamped 0..86400; -1: none, or not to be read */
+extern int64_t ov_retry_after(const OvHttpResponse *resp, int64_t now);
 extern void ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
 							  bool is_refresh, int64_t now, OvTokens *out);
 extern void ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,

@@ -51,7 +51,7 @@ typedef struct Member
 struct Shape
 {
 	Kind		kind;
-	int			use;			/* TEMPLATE, URL */
+	int			use;			/* TEMPLATE, URL; COUNT: from here on */
 	const char *const *names;	/* ENUM */
 	const Member *members;		/* OBJECT */
 	const Shape *of;			/* LIST, MAP */
@@ -170,14 +170,16 @@ OBJECT(revocation, {"refresh_token", &request, false}, {"access_token", &request
 	   {"success", &success, false}, {"error", &error_fields, false}, {"errors", &errors, false},
 	   {"ends", &ends, false}, {"effect", &text, false}, {"absent", &text, false});
 
-OBJECT(header, {"name", &name, true}, {"value", &api_template, true});
 LIST(hosts, host);
+OBJECT(header, {"name", &name, true}, {"value", &api_template, true});
 OBJECT(api, {"base", &url, false}, {"header", &header, false}, {"headers", &api_headers, false},
 	   {"hosts", &hosts, false});
 
 ENUM(scope_class, "read", "write", "personal", "admin");
 OBJECT(scope, {"name", &text, true}, {"purpose", &text, true}, {"class", &scope_class, true}, {"default", &flag, false});
 LIST(scopes, scope);
+static const Shape positive = {.kind = KIND_COUNT, .use = 1};
+OBJECT(rate_limit, {"requests", &positive, true}, {"seconds", &positive, true});
 
 OBJECT(document, {"schema", &count, true}, {"display_name", &text, true}, {"basis", &basis, false},
 	   {"notes", &texts, false}, {"policy", &changes, false}, {"variables", &variables, false},
@@ -186,7 +188,7 @@ OBJECT(document, {"schema", &count, true}, {"display_name", &text, true}, {"basi
 	   {"pkce", &pkce, false}, {"authorization", &authorization, false}, {"callback", &callback, false},
 	   {"token", &request, false}, {"refresh", &refresh, false}, {"response", &response, false},
 	   {"subject", &subject, false}, {"revocation", &revocation, false}, {"api", &api, false},
-	   {"scopes", &scopes, false});
+	   {"scopes", &scopes, false}, {"rate_limit", &rate_limit, false});
 
 /* ---- checking a document against it ---- */
 
@@ -309,7 +311,7 @@ check(Checker *c, const Shape *shape, const OvJson *v, const char *path)
 		case KIND_FLAG:
 			return v->type == OV_JSON_TRUE || v->type == OV_JSON_FALSE ? OV_OK : bad(c, path, "is not true or false");
 		case KIND_COUNT:
-			if (!ov_json_int64(v, false, &n) || strchr(v->str, '.') != NULL || n < 0 || n > 315576000)
+			if (!ov_json_int64(v, false, &n) || strchr(v->str, '.') != NULL || n < shape->use || n > 315576000)
 				return bad(c, path, "is not a whole number in range");
 			return OV_OK;
 		case KIND_SCALAR:

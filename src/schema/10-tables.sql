@@ -148,6 +148,7 @@ CREATE TABLE oauth_vault.connection (
 	issued_at			timestamptz NOT NULL DEFAULT now(),
 	refresh_expires_at	timestamptz,
 	refresh_extended_at	timestamptz,		-- when a refresh last moved that; NULL: since the consent it has not
+	refresh_fixed		boolean NOT NULL DEFAULT false,	-- using the refresh token does not prolong its life
 	last_error			text,
 	token_type			text NOT NULL DEFAULT 'Bearer',
 	requested_scopes	text[] NOT NULL DEFAULT '{}',
@@ -167,7 +168,7 @@ CREATE TABLE oauth_vault.connection (
 CREATE UNIQUE INDEX connection_live ON oauth_vault.connection (tenant, user_id, connector_id, account)
 	WHERE status NOT IN ('revoking', 'revoked');
 CREATE INDEX connection_person ON oauth_vault.connection (tenant, user_id);
-CREATE INDEX connection_due ON oauth_vault.connection (refresh_at)
+CREATE INDEX connection_due ON oauth_vault.connection (connector_id, refresh_at)
 	WHERE status = 'active' AND refresh_at IS NOT NULL;
 
 /* Claimed refreshes: committed before the request leaves. Network worker only. */

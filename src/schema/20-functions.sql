@@ -331,7 +331,8 @@ CREATE FUNCTION oauth_vault.vault_status(
 	OUT held boolean, OUT held_reason text, OUT workers_running boolean, OUT active bigint, OUT reauth_required bigint,
 	OUT revoking bigint, OUT revoked bigint, OUT connectors_paused bigint, OUT due bigint, OUT oldest_due timestamptz,
 	OUT in_flight bigint, OUT in_doubt bigint, OUT inbox bigint, OUT outbox_queued bigint, OUT outbox_failed bigint,
-	OUT flows_pending bigint, OUT roles_that_can_reach_keys text[])
+	OUT flows_pending bigint, OUT roles_that_can_reach_keys text[], OUT next_due timestamptz,
+	OUT worker_silent_seconds double precision)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_status';
 REVOKE ALL ON FUNCTION oauth_vault.vault_status() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION oauth_vault.vault_status() TO oauth_vault_admin, oauth_vault_auditor;
@@ -349,6 +350,15 @@ REVOKE ALL ON FUNCTION oauth_vault.offboardings() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION oauth_vault.offboardings() TO oauth_vault_admin, oauth_vault_auditor;
 COMMENT ON FUNCTION oauth_vault.offboardings() IS
 	'What oauth_offboarding shows';
+
+CREATE FUNCTION oauth_vault.vault_hosts()
+	RETURNS TABLE (host text, state text, in_flight integer, waiting integer, at_a_time integer, failures integer,
+		paused_until timestamptz, budget_requests integer, budget_seconds integer, pauses bigint, clock_off_seconds bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_vault_hosts';
+REVOKE ALL ON FUNCTION oauth_vault.vault_hosts() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.vault_hosts() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.vault_hosts() IS
+	'What oauth_hosts shows';
 
 CREATE FUNCTION oauth_vault.vault_metrics()
 	RETURNS TABLE (name text, type text, labels jsonb, value double precision, help text)

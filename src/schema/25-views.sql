@@ -177,14 +177,60 @@ CREATE VIEW oauth_vault.oauth_status WITH (security_barrier = true) AS
 		s.flows_pending,
 		s.roles_that_can_reach_keys,
 		k.versions AS platform_versions,
-		k.missing AS platform_versions_missing
+		k.missing AS platform_versions_missing,
+		s.next_due,
+		h.waiting AS requests_waiting,
+		h.paused AS hosts_paused,
+		h.clock_off AS clock_off_seconds,
+		s.worker_silent_seconds,
+		array_remove(ARRAY[
+			CASE WHEN s.held THEN format('administrator: this copy is held (%s): oauth_claim(), if it is the only one in use', s.held_reason) END,
+			CASE WHEN NOT s.workers_running THEN
+				'administrator: not all workers are running: look for oauth_vault in the server log, and at max_worker_processes' END,
+			CASE WHEN s.workers_running AND s.worker_silent_seconds > 180 THEN
+				format('administrator: the network worker has not been heard of for %s seconds', s.worker_silent_seconds::bigint) END,
+			CASE WHEN cardinality(k.missing) > 0 THEN
+				format('administrator: the vault file lacks platform key versions %s', k.missing::text) END,
+			CASE WHEN abs(h.clock_off) > 60 THEN
+				format('administrator: this server''s clock is %s seconds %s that of every provider asked', abs(h.clock_off),
+					CASE WHEN h.clock_off > 0 THEN 'ahead of' ELSE 'behind' END) END,
+			CASE WHEN n.paused IS NOT NULL THEN format('administrator: connectors rest until somebody puts them right: %s', n.paused) END,
+			CASE WHEN h.paused > 0 THEN format('provider: hosts out of order, tried again by themselves: %s', h.names) END,
+			CASE WHEN s.outbox_failed > 0 THEN
+				format('administrator: %s revocations were given up: end these grants at the provider', s.outbox_failed) END,
+			CASE WHEN s.reauth_required > 0 THEN
+				format('persons: %s connections need a new consent (oauth_begin)', s.reauth_required) END], NULL) AS attention
 	FROM oauth_vault.vault_status() s,
+		LATERAL (SELECT coalesce(sum(v.waiting), 0)::bigint AS waiting, count(*) FILTER (WHERE v.state <> 'ok') AS paused,
+			string_agg(format('%s (%s failures, next at %s)', v.host, v.failures, v.paused_until), ', ' ORDER BY v.host)
+				FILTER (WHERE v.state <> 'ok') AS names,
+			(array_agg(v.clock_off_seconds ORDER BY abs(v.clock_off_seconds)))[1] AS clock_off
+			FROM oauth_vault.vault_hosts() v) h,
+		LATERAL (SELECT string_agg(format('%s (%s)', c.name, coalesce(c.status_reason, c.status)), ', ' ORDER BY c.name) AS paused
+			FROM oauth_vault.connector c WHERE c.status = 'paused') n,
 		LATERAL (SELECT coalesce(array_agg(p.platform_version ORDER BY p.platform_version), '{}') AS versions,
 			coalesce(array_agg(p.platform_version ORDER BY p.platform_version) FILTER (WHERE NOT p.loaded), '{}') AS missing
 			FROM oauth_vault.platform_keys() p WHERE p.user_keys + p.connector_keys + p.audit_keys > 0) k;
 COMMENT ON VIEW oauth_vault.oauth_status IS
-	'This database''s vault in one row: counts, what waits, and which roles could reach the platform key through the server''s files';
+	'This database''s vault in one row: counts, what waits, what needs attention and whose, and which roles could reach the platform key through the server''s files';
 GRANT SELECT ON oauth_vault.oauth_status TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_hosts WITH (security_barrier = true) AS
+	SELECT h.host,
+		h.state,
+		h.in_flight,
+		h.waiting,
+		h.at_a_time,
+		h.failures,
+		h.paused_until,
+		h.budget_requests,
+		h.budget_seconds,
+		h.pauses,
+		h.clock_off_seconds
+	FROM oauth_vault.vault_hosts() h;
+COMMENT ON VIEW oauth_vault.oauth_hosts IS
+	'Hosts of providers as the network worker sees them: at work, waiting, out of order, budgets';
+GRANT SELECT ON oauth_vault.oauth_hosts TO oauth_vault_admin;
 
 CREATE VIEW oauth_vault.oauth_platform_keys WITH (security_barrier = true) AS
 	SELECT k.platform_version,
@@ -258,6 +304,31 @@ CREATE VIEW oauth_vault.oauth_metrics WITH (security_barrier = true) AS
 COMMENT ON VIEW oauth_vault.oauth_metrics IS
 	'Figures for monitoring, in the terms of OpenMetrics';
 GRANT SELECT ON oauth_vault.oauth_metrics TO oauth_vault_admin;
+
+/* OpenMetrics 1.0: a family's samples stand together, after its TYPE, UNIT and HELP. */
+CREATE FUNCTION oauth_vault.oauth_metrics_text() RETURNS text
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT coalesce(string_agg(f.lines, '' ORDER BY f.family), '') || E'# EOF\n'
+	FROM (
+		SELECT m.family,
+			format(E'# TYPE %s %s\n', m.family, min(m.type))
+				|| coalesce('# UNIT ' || m.family || ' ' || substring(m.family FROM '_(seconds|bytes)$') || E'\n', '')
+				|| format(E'# HELP %s %s\n', m.family, replace(replace(replace(min(m.help), '\', '\\'), E'\n', '\n'), '"', '\"'))
+				|| string_agg(m.name || coalesce('{' || l.labels || '}', '') || ' ' || m.value || E'\n', '' ORDER BY m.labels::text) AS lines
+		FROM (SELECT CASE WHEN x.type = 'counter' THEN regexp_replace(x.name, '_total$', '') ELSE x.name END AS family, x.*
+				FROM oauth_vault.oauth_metrics x) m
+			CROSS JOIN LATERAL (
+				SELECT string_agg(e.key || '="' || replace(replace(replace(e.value, '\', '\\'), E'\n', '\n'), '"', '\"') || '"', ','
+					ORDER BY e.key) AS labels
+				FROM jsonb_each_text(m.labels) e) l
+		GROUP BY m.family) f
+	$$;
+REVOKE ALL ON FUNCTION oauth_vault.oauth_metrics_text() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_metrics_text() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_metrics_text() IS
+	'oauth_metrics in the text format of OpenMetrics, for a scraper';
 
 /*
  * The auditor's view reads with the auditor's rights, so that a policy can

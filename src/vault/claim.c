@@ -12,6 +12,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "worker/figures.h"
 
 PG_FUNCTION_INFO_V1(ov_claim);
 PG_FUNCTION_INFO_V1(ov_vault_held);
@@ -139,8 +140,12 @@ ov_vault_status(PG_FUNCTION_ARGS)
 {
 	static OvQuery counts = {
 		"WITH c AS (SELECT status, count(*) AS n FROM oauth_vault.connection GROUP BY status),"
-		" d AS (SELECT count(*) AS n, min(refresh_at) AS oldest FROM oauth_vault.connection"
-		"  WHERE status = 'active' AND refresh_at <= clock_timestamp())"
+		" d AS (SELECT coalesce(sum(x.n), 0)::int8 AS n, min(x.oldest) AS oldest, min(y.next) AS next FROM oauth_vault.connector k"
+		"  CROSS JOIN LATERAL (SELECT count(*) AS n, min(refresh_at) AS oldest FROM oauth_vault.connection"
+		"   WHERE connector_id = k.connector_id AND status = 'active' AND refresh_at <= statement_timestamp()) x"
+		"  LEFT JOIN LATERAL (SELECT refresh_at AS next FROM oauth_vault.connection WHERE k.status = 'active'"
+		"   AND connector_id = k.connector_id AND status = 'active' AND refresh_at > statement_timestamp()"
+		"   ORDER BY refresh_at LIMIT 1) y ON true)"
 		" SELECT (SELECT n FROM c WHERE status = 'active'), (SELECT n FROM c WHERE status = 'reauth_required'),"
 		" (SELECT n FROM c WHERE status = 'revoking'), (SELECT n FROM c WHERE status = 'revoked'),"
 		" (SELECT count(*) FROM oauth_vault.connector WHERE status = 'paused'),"
@@ -156,13 +161,14 @@ ov_vault_status(PG_FUNCTION_ARGS)
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_write_server_files', 'MEMBER')"
 		"   OR pg_catalog.pg_has_role(r.oid, 'pg_execute_server_program', 'MEMBER')"
 		"   OR ((r.rolname <> 'oauth_vault_owner' OR r.rolcanlogin) AND pg_catalog.pg_has_role(r.oid, 'oauth_vault_owner', 'MEMBER'))"
-		"   OR (r.rolbypassrls AND pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER'))))"
+		"   OR (r.rolbypassrls AND pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'MEMBER')))), d.next"
 		" FROM d", "o"
 	};
 	enum
 	{
-		HELD, WHY, WORKERS, FIRST, DUE_SINCE = FIRST + 6, ROLES = FIRST + 13, COLUMNS
+		HELD, WHY, WORKERS, FIRST, DUE_SINCE = FIRST + 6, ROLES = FIRST + 13, NEXT, SILENT, COLUMNS
 	};
+	int64		beat = (int64) ov_figure(OV_FIG_BEAT);
 	OvCall		call;
 	OvHome		home;
 	const OvSettings *settings = ov_shmem_ready() ? ov_settings_or_null() : NULL;
@@ -184,16 +190,18 @@ ov_vault_status(PG_FUNCTION_ARGS)
 	/* Before 16 a role with CREATEROLE may grant itself any other that is no superuser, the owner too. */
 	arg = BoolGetDatum(PG_MAJORVERSION_NUM < 16 || (settings != NULL && settings->source == OV_SOURCE_ROLE));
 	(void) ov_query(&counts, OV_READ, &arg, NULL);
-	for (int i = FIRST; i < COLUMNS; i++)
+	for (int i = FIRST; i < SILENT; i++)
 	{
 		values[i] = ov_datum(0, i - FIRST + 1, &nulls[i]);
 		/* nobody has this status: 0 */
-		if (nulls[i] && i != DUE_SINCE && i != ROLES)
+		if (nulls[i] && i != DUE_SINCE && i != ROLES && i != NEXT)
 		{
 			values[i] = Int64GetDatum(0);
 			nulls[i] = false;
 		}
 	}
+	nulls[SILENT] = beat == 0;
+	values[SILENT] = Float8GetDatum((double) (ov_monotonic() - beat) / USECS_PER_SEC);
 	row = ov_row(&call, fcinfo, values, nulls);
 	ov_call_end(&call);
 	PG_RETURN_DATUM(row);

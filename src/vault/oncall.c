@@ -13,6 +13,7 @@
 #include "worker/figures.h"
 
 PG_FUNCTION_INFO_V1(ov_vault_metrics);
+PG_FUNCTION_INFO_V1(ov_vault_hosts);
 PG_FUNCTION_INFO_V1(ov_explain);
 PG_FUNCTION_INFO_V1(ov_refresh_now);
 
@@ -37,17 +38,30 @@ static OvQuery gauges = {
 	"WITH c AS (SELECT split_part(n.name, ':', 1) AS connector, c.status, count(*) AS n,"
 	"   count(*) FILTER (WHERE c.attempts > 0 AND c.status = 'active') AS failing"
 	"  FROM oauth_vault.connection c JOIN oauth_vault.connector n USING (connector_id) GROUP BY 1, 2),"
-	" d AS (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(refresh_at)) AS late"
-	"  FROM oauth_vault.connection WHERE status = 'active' AND refresh_at <= clock_timestamp())"
+	" d AS (SELECT split_part(k.name, ':', 1) AS connector, x.n, x.late, y.next FROM oauth_vault.connector k"
+	"  CROSS JOIN LATERAL (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(refresh_at)) AS late"
+	"   FROM oauth_vault.connection WHERE connector_id = k.connector_id AND status = 'active'"
+	"   AND refresh_at <= statement_timestamp()) x"
+	"  LEFT JOIN LATERAL (SELECT refresh_at AS next FROM oauth_vault.connection WHERE connector_id = k.connector_id"
+	"   AND status = 'active' AND refresh_at > statement_timestamp() ORDER BY refresh_at LIMIT 1) y ON true"
+	"  WHERE k.status <> 'dropped')"
 	" SELECT 'oauth_vault_connections', jsonb_build_object('connector', connector, 'status', status), n::float8,"
 	"  'Connections' FROM c"
 	" UNION ALL SELECT 'oauth_vault_connections_failing', jsonb_build_object('connector', connector), sum(failing)::float8,"
 	"  'Live connections whose last attempts to renew have failed' FROM c GROUP BY connector"
 	" UNION ALL SELECT 'oauth_vault_connectors', jsonb_build_object('status', s.status), count(n.connector_id)::float8,"
 	"  'Connectors' FROM (VALUES ('active'), ('paused'), ('retired')) s (status) LEFT JOIN oauth_vault.connector n USING (status) GROUP BY s.status"
-	" UNION ALL SELECT 'oauth_vault_due', '{}', n::float8, 'Connections that should have been renewed by now' FROM d"
-	" UNION ALL SELECT 'oauth_vault_due_age_seconds', '{}', coalesce(late, 0)::float8,"
+	" UNION ALL SELECT 'oauth_vault_connections_ending', jsonb_build_object('connector', split_part(n.name, ':', 1)),"
+	"  count(c.connection_id)::float8, 'Live connections whose refresh token ends within a week and is not prolonged by use'"
+	"  FROM oauth_vault.connector n LEFT JOIN oauth_vault.connection c ON c.connector_id = n.connector_id AND c.status = 'active'"
+	"   AND c.refresh_fixed AND c.refresh_expires_at < statement_timestamp() + interval '7 days'"
+	"  WHERE n.status <> 'dropped' GROUP BY 2"
+	" UNION ALL SELECT 'oauth_vault_due', jsonb_build_object('connector', connector), n::float8,"
+	"  'Connections that should have been renewed by now' FROM d"
+	" UNION ALL SELECT 'oauth_vault_due_age_seconds', jsonb_build_object('connector', connector), coalesce(late, 0)::float8,"
 	"  'How long the first of them has been due' FROM d"
+	" UNION ALL SELECT 'oauth_vault_next_due_timestamp_seconds', jsonb_build_object('connector', connector),"
+	"  extract(epoch FROM next)::float8, 'When the next refresh is due' FROM d WHERE next IS NOT NULL"
 	" UNION ALL SELECT 'oauth_vault_intents', jsonb_build_object('state', s.state), count(i.connection_id)::float8,"
 	"  'Claimed refreshes: under way, or left open by a crash' FROM (VALUES ('in_flight', false), ('in_doubt', true)) s (state, doubt)"
 	"  LEFT JOIN oauth_vault.intent i ON i.in_doubt = s.doubt GROUP BY s.state"
@@ -89,7 +103,7 @@ put_workers(FunctionCallInfo fcinfo)
 		{OV_WORKER_LAUNCHER, "launcher", false}, {OV_WORKER_KEY, "key", false},
 		{OV_WORKER_NETWORK, "network", true}, {OV_WORKER_AUDIT, "audit", true}
 	};
-	TimestampTz beat = (TimestampTz) ov_figure(OV_FIG_BEAT);
+	int64		beat = (int64) ov_figure(OV_FIG_BEAT);
 
 	for (int i = 0; i < lengthof(workers); i++)
 	{
@@ -100,7 +114,7 @@ put_workers(FunctionCallInfo fcinfo)
 	}
 	if (beat != 0)
 		put_metric(fcinfo, "oauth_vault_worker_heartbeat_age_seconds", "gauge", NULL,
-				   (double) (GetCurrentTimestamp() - beat) / USECS_PER_SEC,
+				   (double) (ov_monotonic() - beat) / USECS_PER_SEC,
 				   "Since the network worker last went round its loop; it does so once a minute at least");
 	put_metric(fcinfo, "oauth_vault_jobs", "gauge", NULL, (double) ov_figure(OV_FIG_JOBS),
 			   "Jobs of the network worker: on the wire, waiting for their host, or waiting to be stored");
@@ -127,6 +141,94 @@ put_workers(FunctionCallInfo fcinfo)
 	}
 	put_metric(fcinfo, "oauth_vault_audit_backlog_bytes", "gauge", NULL, (double) ov_audit_backlog(),
 			   "Audit rows that are not committed yet");
+}
+
+/* ---- hosts ---- */
+
+static const char *
+state_of(const OvHostFigure *h)
+{
+	return h->pause_us == 0 ? "ok" : h->paused_until > ov_monotonic() ? "paused" : "probing";
+}
+
+/* By the server's clock; 0: it is not paused */
+static TimestampTz
+pause_ends(const OvHostFigure *h)
+{
+	return h->pause_us == 0 ? 0 : GetCurrentTimestamp() + h->paused_until - ov_monotonic();
+}
+
+static OvHostFigure *
+hosts_now(int *n)
+{
+	OvHostFigure *hosts = palloc(sizeof(OvHostFigure) * OV_HOST_FIGURES);
+
+	*n = ov_hosts_figures(hosts);
+	return hosts;
+}
+
+Datum
+ov_vault_hosts(PG_FUNCTION_ARGS)
+{
+	OvCall		call;
+	OvHostFigure *hosts;
+	int			n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
+	hosts = hosts_now(&n);
+	for (int i = 0; i < n; i++)
+	{
+		const OvHostFigure *h = &hosts[i];
+		Datum		values[11] = {
+			ov_text_datum(h->name), ov_text_datum(state_of(h)), Int32GetDatum(h->active), Int32GetDatum(h->waiting),
+			Int32GetDatum(h->pause_us == 0 ? h->window : 1), Int32GetDatum(h->failures), TimestampTzGetDatum(pause_ends(h)),
+			Int32GetDatum(h->requests), Int32GetDatum(h->seconds), Int64GetDatum((int64) h->pauses), Int64GetDatum(h->clock_off)
+		};
+		bool		nulls[11] = {false};
+
+		nulls[6] = h->pause_us == 0;
+		nulls[7] = nulls[8] = h->requests == 0;
+		nulls[10] = !h->told_time;
+		ov_put_row(fcinfo, values, nulls);
+	}
+	ov_call_end(&call);
+	return (Datum) 0;
+}
+
+static void
+put_hosts(FunctionCallInfo fcinfo)
+{
+	int			n;
+	OvHostFigure *hosts = hosts_now(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		const OvHostFigure *h = &hosts[i];
+		const char *labels = ov_detail("host", h->name, NULL);
+
+		put_metric(fcinfo, "oauth_vault_host_paused", "gauge", labels, h->pause_us > 0 ? 1 : 0,
+				   "Is this provider's host out of order, so that at most one request goes there to try it?");
+		put_metric(fcinfo, "oauth_vault_host_pause_left_seconds", "gauge", labels,
+				   h->pause_us == 0 ? 0 : Max(h->paused_until - ov_monotonic(), 0) / (double) USECS_PER_SEC,
+				   "Until it is tried again");
+		put_metric(fcinfo, "oauth_vault_host_failures", "gauge", labels, h->failures,
+				   "Requests in a row that it has not answered, or with 429 or 5xx");
+		put_metric(fcinfo, "oauth_vault_host_requests_on_the_wire", "gauge", labels, h->active,
+				   "Requests that it has not answered yet");
+		put_metric(fcinfo, "oauth_vault_host_requests_waiting", "gauge", labels, h->waiting,
+				   "Requests that wait for room at this host, or for its budget");
+		put_metric(fcinfo, "oauth_vault_host_requests_limit", "gauge", labels, h->pause_us == 0 ? h->window : 1,
+				   "So many requests it gets at a time, now");
+		if (h->requests > 0)
+			put_metric(fcinfo, "oauth_vault_host_budget_per_second", "gauge", labels, (double) h->requests / h->seconds,
+					   "Requests a second that the provider's rules allow");
+		put_metric(fcinfo, "oauth_vault_host_pauses_total", "counter", labels, (double) h->pauses,
+				   "Pauses since the network worker's start");
+		if (h->told_time)
+			put_metric(fcinfo, "oauth_vault_host_clock_offset_seconds", "gauge", labels, (double) h->clock_off,
+					   "How far this server's clock is ahead of what the host's last answer said");
+	}
 }
 
 static void
@@ -161,6 +263,7 @@ ov_vault_metrics(PG_FUNCTION_ARGS)
 			   "Is this database a copy that nobody has claimed?");
 	put_workers(fcinfo);
 	put_gauges(fcinfo);
+	put_hosts(fcinfo);
 	put_counters(fcinfo);
 	ov_call_end(&call);
 	return (Datum) 0;
@@ -170,7 +273,10 @@ ov_vault_metrics(PG_FUNCTION_ARGS)
 
 /*
  * $2: why the whole database is held, or NULL; $3: does the network worker run;
- * $4: after how many days a connection counts as unused.
+ * $4: after how many days a connection counts as unused; $5: the provider's host,
+ * $6: its state, $7: when it is tried again, $8: how far our clock is ahead of
+ * its: all NULL while nothing has been asked of it; $9: failures in a row, $10:
+ * requests that wait.
  */
 static OvQuery explain = {
 	"SELECT x.item, x.value FROM oauth_vault.connection c"
@@ -193,16 +299,22 @@ static OvQuery explain = {
 	"  WHEN g.n > 0 THEN 'renewed; the answer waits since ' || g.since || ' for somebody''s lock on the row'"
 	"  WHEN i.in_doubt THEN 'a refresh was under way when the server or the worker ended; its outcome is unknown'"
 	"  WHEN i.connection_id IS NOT NULL THEN 'a refresh is under way since ' || i.started_at"
+	"  WHEN $7 IS NOT NULL THEN 'the provider''s host ' || $5 || ' is out of order: ' || $9 || ' failures in a row'"
+	"   || CASE WHEN c.last_error IS NULL THEN '' ELSE ', the last one here: ' || c.last_error END || '; tried again at ' || $7"
 	"  WHEN c.attempts > 0 THEN 'the last ' || c.attempts || ' attempts have failed: ' || coalesce(c.last_error, 'unknown')"
 	"   || coalesce('; tried again at ' || c.refresh_at, '')"
 	"  WHEN c.refresh_token IS NULL AND c.expires_at <= clock_timestamp() THEN 'expired, and there is no refresh token'"
 	"  WHEN c.refresh_token IS NULL THEN 'live, and cannot be renewed: there is no refresh token'"
 	"  WHEN c.refresh_at <= clock_timestamp() THEN 'due, and its turn has not come yet'"
 	"  WHEN c.refresh_at IS NOT NULL THEN 'live; renewed at ' || c.refresh_at"
+	"  WHEN c.refresh_at IS NULL AND c.refresh_fixed AND c.refresh_expires_at < statement_timestamp() + interval '7 days'"
+	"   THEN 'live, until ' || c.refresh_expires_at || ': then its refresh token ends, which use does not prolong'"
 	"  WHEN n.refresh_policy = 'lazy' THEN 'live; renewed when somebody asks: the connector''s refresh policy is lazy'"
 	"  WHEN n.refresh_policy = 'recent' AND u.unused THEN 'live; renewed when somebody asks: unused for ' || $4 || ' days'"
 	"  WHEN c.expires_at = 'infinity' THEN 'live, and never expires'"
-	"  ELSE 'live; renewed when somebody asks: when it expires is not known' END),"
+	"  ELSE 'live; renewed when somebody asks: when it expires is not known' END"
+	"  || CASE WHEN abs($8) > 60 THEN '; but this server''s clock is ' || abs($8) || ' seconds '"
+	"   || CASE WHEN $8 > 0 THEN 'ahead of' ELSE 'behind' END || ' that of ' || $5 ELSE '' END),"
 	" (2, 'person', c.tenant || CASE WHEN c.tenant = '' THEN '' ELSE '/' END || c.user_id),"
 	" (3, 'connector', split_part(n.name, ':', 1)), (4, 'account', nullif(c.account, '')),"
 	" (5, 'status', c.status), (6, 'status_reason', c.status_reason), (7, 'status_since', c.status_since::text),"
@@ -221,9 +333,67 @@ static OvQuery explain = {
 	" (24, 'connector_status', n.status || coalesce(': ' || n.status_reason, '')),"
 	" (25, 'connector_since', CASE WHEN n.status <> 'active' THEN n.status_since::text END),"
 	" (26, 'network_worker', CASE WHEN $3 THEN 'running' ELSE 'not running' END),"
-	" (27, 'held', $2)"
-	" ) x (n, item, value) WHERE c.connection_id = $1 AND x.value IS NOT NULL ORDER BY x.n", "utoi"
+	" (27, 'held', $2), (28, 'host', $5 || ': ' || $6 || coalesce(' until ' || $7, '') || ', ' || $10 || ' waiting'),"
+	" (29, 'clock', CASE WHEN $8 IS NOT NULL THEN $8 || ' seconds ahead of ' || $5 END),"
+	" (30, 'who_must_act', CASE"
+	"  WHEN c.status = 'revoked' THEN 'nobody'"
+	"  WHEN $2 IS NOT NULL OR c.status = 'held' OR NOT $3 THEN 'administrator'"
+	"  WHEN c.status = 'reauth_required' THEN 'person'"
+	"  WHEN n.status <> 'active' OR abs($8) > 60 THEN 'administrator'"
+	"  WHEN c.refresh_token IS NULL AND c.expires_at <= clock_timestamp() THEN 'person'"
+	"  WHEN $7 IS NOT NULL OR c.attempts > 0 THEN 'provider'"
+	"  WHEN c.refresh_fixed AND c.refresh_expires_at < statement_timestamp() + interval '7 days' THEN 'person'"
+	"  ELSE 'nobody' END),"
+	" (31, 'what_to_do', CASE"
+	"  WHEN c.status = 'revoked' THEN NULL"
+	"  WHEN $2 IS NOT NULL OR c.status = 'held' THEN 'if this is the only copy in use: oauth_claim()'"
+	"  WHEN NOT $3 THEN 'look for oauth_vault in the server''s log; are max_worker_processes enough?'"
+	"  WHEN c.status = 'reauth_required' THEN 'let the person consent again: oauth_begin; others are not affected'"
+	"  WHEN n.status <> 'active' AND n.paused_by IS NULL THEN 'replace what the provider refuses: oauth_set_client_secret,'"
+	"   || ' or oauth_alter_connector(client_id, status => ''active'')'"
+	"  WHEN n.status <> 'active' THEN 'ask ' || n.paused_by || ', who has paused the connector'"
+	"  WHEN abs($8) > 60 THEN 'compare this server''s clock with others; what was scheduled comes right by itself'"
+	"  WHEN $7 IS NOT NULL OR c.attempts > 0 THEN 'wait: it is tried again by itself; if that takes long, look at the provider''s'"
+	"   || ' status page and at the way there (DNS, firewall, certificates)' END)"
+	" ) x (n, item, value) WHERE c.connection_id = $1 AND x.value IS NOT NULL ORDER BY x.n", "utoittzlii"
 };
+
+/* Which of the hosts that we know of does this connection's grant go to?  One that is out of order first. */
+static const OvHostFigure *
+host_of(OvCall *call, Datum connection_id)
+{
+	static OvQuery read = {
+		"SELECT connector_id, metadata::text FROM oauth_vault.connection WHERE connection_id = $1", "u"
+	};
+	int			n;
+	OvHostFigure *known = hosts_now(&n);
+	const OvHostFigure *found = NULL;
+	OvConnector *c;
+	char	   *metadata;
+	const OvProvider *provider;
+	const char *const *hosts;
+	int			nhosts;
+	unsigned char id[16];
+	unsigned char digest[32];
+
+	if (ov_query(&read, OV_READ, &connection_id, NULL) == 0)
+		return NULL;
+	memcpy(id, ov_uuid(0, 1), 16);
+	metadata = ov_text(0, 2);
+	c = ov_connector_by_id(id);
+	if (c == NULL || ov_connector_provider(ov_call_arena(call), c, metadata, &provider, NULL) != OV_OK ||
+		ov_provider_hosts(ov_call_arena(call), provider, &hosts, &nhosts, digest, NULL) != OV_OK)
+		return NULL;
+	for (int i = 0; i < nhosts; i++)
+	{
+		const char *name = strchr(hosts[i], ':') != NULL ? hosts[i] : psprintf("%s:443", hosts[i]);
+
+		for (int k = 0; k < n; k++)
+			if (strcmp(known[k].name, name) == 0 && (found == NULL || (found->pause_us == 0 && known[k].pause_us > 0)))
+				found = &known[k];
+	}
+	return found;
+}
 
 static const pg_uuid_t *
 connection_arg(FunctionCallInfo fcinfo)
@@ -238,8 +408,9 @@ ov_explain(PG_FUNCTION_ARGS)
 {
 	OvCall		call;
 	OvHome		home;
-	Datum		args[4];
-	char		nulls[] = "    ";
+	Datum		args[10];
+	char		nulls[] = "          ";
+	const OvHostFigure *host;
 	uint64		n;
 	bool		found;
 
@@ -252,6 +423,20 @@ ov_explain(PG_FUNCTION_ARGS)
 	args[1] = ov_text_datum(!found ? "the database has no home row" : home.why);
 	args[2] = BoolGetDatum(ov_worker_alive(OV_WORKER_NETWORK, MyDatabaseId));
 	args[3] = Int32GetDatum(ov_guc_recent_days);
+	host = host_of(&call, args[0]);
+	args[4] = ov_text_datum(host ? host->name : NULL);
+	args[5] = ov_text_datum(host ? state_of(host) : NULL);
+	args[6] = TimestampTzGetDatum(host ? pause_ends(host) : 0);
+	args[7] = Int64GetDatum(host ? host->clock_off : 0);
+	args[8] = Int32GetDatum(host ? host->failures : 0);
+	args[9] = Int32GetDatum(host ? host->waiting : 0);
+	if (host == NULL)
+		memset(nulls + 4, 'n', 6);
+	else
+	{
+		nulls[6] = host->pause_us == 0 ? 'n' : ' ';
+		nulls[7] = host->told_time ? ' ' : 'n';
+	}
 	n = ov_query(&explain, OV_READ, args, nulls);
 	if (n == 0)
 		ov_no_connection("no_connection");

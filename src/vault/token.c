@@ -80,7 +80,7 @@ life_of(const OvConnection *c, const Want *want)
 	if (endless(c))
 		return LIFE_LONG;
 	left = c->expires_at - GetCurrentTimestamp();
-	if (left <= 0)
+	if (left <= 0 || (c->can_refresh && c->issued_at > GetCurrentTimestamp() + OV_FUTURE_US))
 		return LIFE_OVER;
 	if (!want->has_min_ttl)
 		need = Min(DEFAULT_MIN_TTL, lifetime(c) / 10);
@@ -113,14 +113,15 @@ build_refresh(OvCall *call, const OvConnection *c)
 	ov_msg_put_i64(m, OV_TAG_GENERATION, c->generation);
 }
 
-/* Near its end, and the worker has no date with it */
+/* Near its end, and the worker has no date with it before that: keep-alive comes too late for us */
 static bool
 may_need_renewal(const OvConnection *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64		lead = Min(ov_guc_refresh_lead * USECS_PER_SEC, lifetime(c) / 5);
 
-	return !endless(c) && c->can_refresh && c->expires_at - now <= lead && c->refresh_at <= now;
+	return !endless(c) && c->can_refresh && c->expires_at - now <= lead &&
+		(c->refresh_at <= now || c->refresh_at > c->expires_at);
 }
 
 /*
@@ -136,8 +137,9 @@ refresh_behind(OvCall *call, const OvConnection *c)
 	static TimestampTz last_at;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!may_need_renewal(c) || c->held || strcmp(c->connector_status, "active") != 0 ||
-		(c->refresh_at != 0 && strcmp(c->policy, "lazy") != 0))
+	if (!may_need_renewal(c) || c->held || strcmp(c->connector_status, "active") != 0)
+		return;
+	if (c->refresh_at != 0 && c->refresh_at <= c->expires_at && strcmp(c->policy, "lazy") != 0)
 		return;
 	if (memcmp(last_id, c->id, 16) == 0 && last_generation == c->generation && now - last_at < USECS_PER_SEC)
 		return;

@@ -3,9 +3,12 @@
  *	  See figures.h.
  *
  * Figures are atomics, written by one worker and read by anybody; the counts of
- * audit rows are guarded by the ring's lock, under which they are made.
+ * audit rows are guarded by the ring's lock, under which they are made, the
+ * hosts by the registry's.
  */
 #include "worker/figures.h"
+
+#include <time.h>
 
 #include "miscadmin.h"
 #include "worker/shmem.h"
@@ -58,6 +61,43 @@ ov_figure(OvFigure f)
 	OvDatabase *db = entry();
 
 	return db != NULL ? pg_atomic_read_u64(&db->figures[f]) : 0;
+}
+
+int64
+ov_monotonic(void)
+{
+	struct timespec t;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * USECS_PER_SEC + t.tv_nsec / 1000;
+}
+
+void
+ov_hosts_figures_set(const OvHostFigure *figures, int n)
+{
+	OvDatabase *db = my_entry();
+
+	if (db == NULL)
+		return;
+	LWLockAcquire(ov_shared->lock, LW_EXCLUSIVE);
+	memcpy(db->hosts, figures, sizeof(OvHostFigure) * n);
+	db->nhosts = n;
+	LWLockRelease(ov_shared->lock);
+}
+
+int
+ov_hosts_figures(OvHostFigure *out)
+{
+	OvDatabase *db = entry();
+	int			n;
+
+	if (db == NULL)
+		return 0;
+	LWLockAcquire(ov_shared->lock, LW_SHARED);
+	n = db->oid == MyDatabaseId ? db->nhosts : 0;
+	memcpy(out, db->hosts, sizeof(OvHostFigure) * n);
+	LWLockRelease(ov_shared->lock);
+	return n;
 }
 
 int

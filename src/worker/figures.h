@@ -17,7 +17,7 @@ typedef enum OvFigure
 	OV_FIG_UNANSWERED,			/* those of them without an answer */
 	OV_FIG_WORKER_STARTS,		/* of the network worker */
 	/* as the network worker last said */
-	OV_FIG_BEAT,				/* TimestampTz of the last round of its loop */
+	OV_FIG_BEAT,				/* ov_monotonic() of the last round of its loop */
 	OV_FIG_JOBS,				/* under way, or waiting for their host */
 	OV_FIG_ON_THE_WIRE,
 	OV_FIG_STUCK,				/* answers that could not be stored yet */
@@ -28,6 +28,31 @@ typedef enum OvFigure
 extern void ov_figure_add(OvFigure f, uint64 n);
 extern void ov_figure_set(OvFigure f, uint64 n);
 extern uint64 ov_figure(OvFigure f);
+
+/* Hosts of providers, as the network worker last said.  Times are of ov_monotonic(). */
+#define OV_HOST_NAME 264		/* host:port */
+#define OV_HOST_FIGURES 48
+typedef struct OvHostFigure
+{
+	char		name[OV_HOST_NAME];
+	int			active;			/* requests on the wire */
+	int			waiting;		/* for room, or for the budget */
+	int			window;			/* so many at a time, now */
+	int			failures;		/* in a row */
+	int64		pause_us;		/* 0: it is in order */
+	int64		paused_until;	/* and then one request goes first */
+	int			requests,		/* the budget; 0: none */
+				seconds;
+	int64		spent_until;
+	uint64		pauses;			/* since the worker's start */
+	bool		told_time;
+	int64		clock_off;		/* seconds that our clock is ahead of the host's */
+} OvHostFigure;
+
+extern int64 ov_monotonic(void);	/* microseconds that nobody can set */
+extern void ov_hosts_figures_set(const OvHostFigure *figures, int n);
+/* Copies them into out[OV_HOST_FIGURES]; returns how many. */
+extern int	ov_hosts_figures(OvHostFigure *out);
 
 /* How often each kind of audit row has been queued; "other" is what is too many. */
 #define OV_EVENT_KINDS 48

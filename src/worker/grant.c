@@ -26,11 +26,11 @@
 
 static OvQuery lock_row = {
 	"SELECT token_generation, decision_epoch, status, attempts, coalesce(last_used_at, consented_at),"
-	" refresh_expires_at FROM oauth_vault.connection WHERE connection_id = $1 FOR UPDATE SKIP LOCKED", "u"
+	" refresh_expires_at, issued_at, refresh_fixed FROM oauth_vault.connection WHERE connection_id = $1 FOR UPDATE SKIP LOCKED", "u"
 };
 static OvQuery lock_rows = {
 	"SELECT token_generation, decision_epoch, status, attempts, coalesce(last_used_at, consented_at),"
-	" refresh_expires_at, connection_id FROM oauth_vault.connection WHERE connection_id = ANY ($1)"
+	" refresh_expires_at, issued_at, refresh_fixed, connection_id FROM oauth_vault.connection WHERE connection_id = ANY ($1)"
 	" FOR UPDATE SKIP LOCKED", "U"
 };
 static OvQuery row_exists = {
@@ -46,9 +46,9 @@ static OvQuery install = {
 	" access_token = $10, refresh_token = $11, id_token = $12,"
 	" superseded = CASE WHEN $13::bytea IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || $13"
 	"  FROM greatest(octet_length(coalesce(superseded, '') || $13) - 127, 1)) END,"
-	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END, key_id = $15"
+	" forced_at = CASE WHEN $14 THEN $3 ELSE forced_at END, key_id = $15, refresh_fixed = $16"
 	" WHERE connection_id = $1",
-	"ulzzzztajbbbbol"
+	"ulzzzztajbbbbolo"
 };
 /* As above, without new scopes */
 static OvQuery install_many = {
@@ -61,11 +61,11 @@ static OvQuery install_many = {
 	" access_token = i.access, refresh_token = i.refresh, id_token = i.id_token,"
 	" superseded = CASE WHEN i.fingerprint IS NULL THEN superseded ELSE substring(coalesce(superseded, '') || i.fingerprint"
 	"  FROM greatest(octet_length(coalesce(superseded, '') || i.fingerprint) - 127, 1)) END,"
-	" forced_at = coalesce(i.forced_at, c.forced_at), key_id = i.key_id"
-	" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" forced_at = coalesce(i.forced_at, c.forced_at), key_id = i.key_id, refresh_fixed = i.fixed <> 0"
+	" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 	" i (id, generation, expires_at, refresh_at, refresh_expires_at, token_type, metadata, access, refresh, id_token,"
-	" fingerprint, forced_at, key_id) WHERE c.connection_id = i.id",
-	"z" "ULZZZaJBBBBZL"
+	" fingerprint, forced_at, key_id, fixed) WHERE c.connection_id = i.id",
+	"z" "ULZZZaJBBBBZLL"
 };
 static OvQuery end_grant = {
 	"UPDATE oauth_vault.connection SET status = 'reauth_required', status_reason = $2, status_detail = $3,"
@@ -94,6 +94,7 @@ static OvQuery renew_consent = {
 	"UPDATE oauth_vault.connection SET token_generation = $16, decision_epoch = decision_epoch + 1,"
 	" status = 'active', status_reason = NULL, status_detail = NULL, status_since = $2, key_id = $3,"
 	" hosts_digest = $4, expires_at = $5, refresh_at = $6, attempts = 0, issued_at = $2, refresh_expires_at = $7, refresh_extended_at = NULL,"
+	" refresh_fixed = false,"
 	" last_error = NULL, token_type = coalesce($8, 'Bearer'), requested_scopes = $9, scopes = $10,"
 	" provider_subject = coalesce($11, provider_subject), metadata = $12, consented_at = $2, forced_at = NULL,"
 	" superseded = NULL, access_token = $13, refresh_token = $14, id_token = $15 WHERE connection_id = $1",
@@ -128,6 +129,8 @@ read_row(uint64 n, OvRow *row)
 	row->attempts = (int) ov_int8(n, 4);
 	row->used_at = ov_time(n, 5);
 	row->refresh_expires_at = ov_time(n, 6);
+	row->issued_at = ov_time(n, 7);
+	row->refresh_fixed = ov_bool(n, 8);
 }
 
 OvLock
@@ -160,7 +163,7 @@ is_over(const OvRow *row)
 
 /* When the worker is to renew what is being installed; 0: not by itself */
 static TimestampTz
-due(const OvGrant *g, TimestampTz refresh_expires_at, TimestampTz used_at, TimestampTz now)
+due(const OvGrant *g, TimestampTz refresh_expires_at, bool refresh_fixed, TimestampTz used_at, TimestampTz now)
 {
 	OvDue		d = {
 		.policy = g->policy,
@@ -168,6 +171,7 @@ due(const OvGrant *g, TimestampTz refresh_expires_at, TimestampTz used_at, Times
 		.issued_at = now,
 		.expires_at = ov_unix_to_timestamp(g->expires_at),
 		.refresh_expires_at = refresh_expires_at,
+		.refresh_fixed = refresh_fixed,
 		.used_at = g->used ? now : used_at,
 		.can_refresh = g->can_refresh
 	};
@@ -234,12 +238,13 @@ install_one(const OvGrant *g, const OvRow *row, TimestampTz now)
 {
 	OvArgs		a = {0};
 	TimestampTz refresh_expires_at = new_refresh_expiry(g, row);
+	bool		fixed = ov_refresh_fixed(row, refresh_expires_at, now);
 
 	ov_arg_uuid(&a, g->connection_id);
 	ov_arg_int8(&a, g->generation);
 	ov_arg_time(&a, now);
 	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
-	ov_arg_time(&a, due(g, refresh_expires_at, row->used_at, now));
+	ov_arg_time(&a, due(g, refresh_expires_at, fixed, row->used_at, now));
 	ov_arg_time(&a, refresh_expires_at);
 	ov_arg_str(&a, g->token_type);
 	ov_arg_texts(&a, g->scopes, g->nscopes);
@@ -251,6 +256,7 @@ install_one(const OvGrant *g, const OvRow *row, TimestampTz now)
 	ov_arg(&a, BoolGetDatum(g->forced), false);
 	/* The row may have been sealed anew under another key since: these are not. */
 	ov_arg_int8(&a, g->key_id);
+	ov_arg(&a, BoolGetDatum(fixed), false);
 	(void) ov_run(&install, OV_WRITE, &a);
 }
 
@@ -271,7 +277,7 @@ ov_grant_install(const OvGrant *g, TimestampTz now)
 enum
 {
 	COL_ID, COL_GENERATION, COL_EXPIRES, COL_DUE, COL_REFRESH_EXPIRES, COL_TYPE, COL_METADATA, COL_ACCESS,
-	COL_REFRESH, COL_ID_TOKEN, COL_FINGERPRINT, COL_FORCED, COL_KEY, NCOLS
+	COL_REFRESH, COL_ID_TOKEN, COL_FINGERPRINT, COL_FORCED, COL_KEY, COL_FIXED, NCOLS
 };
 
 typedef struct Columns
@@ -304,12 +310,13 @@ static void
 add_columns(Columns *c, const OvGrant *g, const OvRow *row, TimestampTz now)
 {
 	TimestampTz refresh_expires_at = new_refresh_expiry(g, row);
+	bool		fixed = ov_refresh_fixed(row, refresh_expires_at, now);
 	const char *metadata = g->same_metadata ? NULL : g->metadata;
 
 	put(c, COL_ID, ov_uuid_datum(g->connection_id), false);
 	put(c, COL_GENERATION, Int64GetDatum(g->generation), false);
 	put_time(c, COL_EXPIRES, ov_unix_to_timestamp(g->expires_at));
-	put_time(c, COL_DUE, due(g, refresh_expires_at, row->used_at, now));
+	put_time(c, COL_DUE, due(g, refresh_expires_at, fixed, row->used_at, now));
 	put_time(c, COL_REFRESH_EXPIRES, refresh_expires_at);
 	put(c, COL_TYPE, ov_text_datum(g->token_type), g->token_type == NULL);
 	put(c, COL_METADATA, ov_jsonb_datum(metadata), metadata == NULL);
@@ -319,6 +326,7 @@ add_columns(Columns *c, const OvGrant *g, const OvRow *row, TimestampTz now)
 	put_bytes(c, COL_FINGERPRINT, g->has_fingerprint ? g->fingerprint : NULL, OV_FINGERPRINT_LEN);
 	put_time(c, COL_FORCED, g->forced ? now : 0);
 	put(c, COL_KEY, Int64GetDatum(g->key_id), false);
+	put(c, COL_FIXED, Int64GetDatum(fixed ? 1 : 0), false);
 	c->n++;
 }
 
@@ -326,7 +334,7 @@ add_columns(Columns *c, const OvGrant *g, const OvRow *row, TimestampTz now)
 static void
 install_together(Columns *c, TimestampTz now)
 {
-	static const char letters[] = "ulzzztjbbbbzl";
+	static const char letters[] = "ulzzztjbbbbzll";
 	OvArgs		a = {0};
 
 	if (c->n == 0)
@@ -366,7 +374,7 @@ ov_grants_install(const OvGrant *const *grants, int n, OvStored *stored, Timesta
 	for (int i = 0; i < nrows; i++)
 	{
 		read_row(i, &rows[i]);
-		memcpy(ids[i], ov_uuid(i, 7), 16);
+		memcpy(ids[i], ov_uuid(i, 9), 16);
 	}
 	for (int col = 0; col < NCOLS; col++)
 	{
@@ -484,7 +492,7 @@ ov_consent_install(const OvGrant *g, bool exists, bool locked, TimestampTz now)
 	ov_arg_int8(&a, g->key_id);
 	ov_arg_bytes(&a, g->hosts_digest, 32);
 	ov_arg_time(&a, ov_unix_to_timestamp(g->expires_at));
-	ov_arg_time(&a, due(g, refresh_expires_at, now, now));
+	ov_arg_time(&a, due(g, refresh_expires_at, false, now, now));
 	ov_arg_time(&a, refresh_expires_at);
 	ov_arg_str(&a, g->token_type);
 	ov_arg_texts(&a, g->requested, Max(g->nrequested, 0));

@@ -26,5 +26,11 @@ extern void ov_hosts_send(OvJob **ready, int n, bool departed);
 extern void ov_hosts_dispatch(void);
 /* Forgets who has been silent: the configuration has changed. */
 extern void ov_hosts_forgive(void);
+/* All begin small again: the clock has jumped, and much may be due at once. */
+extern void ov_hosts_start_slowly(void);
+/* What sessions are shown, when it has changed; seldom enough to cost nothing. */
+extern void ov_hosts_publish(void);
+/* The process ends: its successor goes on from here. */
+extern void ov_hosts_leave(void);
 
 #endif							/* OV_HOST_QUEUE_H */

@@ -175,6 +175,7 @@ extern void ov_trace_leave(void);
 typedef enum OvTick
 {
 	OV_TICK_HOME,				/* is this a copy?  first of all */
+	OV_TICK_CLOCK,				/* rows written under another clock */
 	OV_TICK_KEYS,				/* does the ring open our keys? */
 	OV_TICK_ROTATE,				/* a rotation of keys */
 	OV_TICK_RECOVER,			/* intents of a predecessor */
@@ -215,6 +216,8 @@ typedef struct OvJob
 	struct OvJob *next;			/* among the arrived or the stuck */
 	struct OvHost *host;		/* being asked, or waited for (host_queue.c) */
 	bool		reserved;		/* counts as a request of the host's */
+	bool		urgent;			/* somebody waits for it */
+	bool		probe;			/* an administrator wants to know whether its host works again */
 	struct OvJob *next_waiting;
 	OvHttpRequest waiting;		/* its strings are in the arena, or constant */
 	int64		key_id;			/* its answer will be sealed under this key; 0: none */
@@ -230,15 +233,24 @@ extern void ov_job_sends(OvJob *job, const char *secret);
 /* Sends, now or when the host has room (host_queue.c); whatever happens then
  * arrives as an answer. */
 extern void ov_job_send(OvJob *job, const OvHttpRequest *req);
-/* Takes one of the host's places for the request that the job will send; false:
- * it will have to wait for one, or the host is paused until *paused_until. */
-extern bool ov_host_reserve(OvJob *job, const char *url, TimestampTz *paused_until);
-#define OV_HOST_PAUSED "the provider's host has not answered for a while"
+/* Takes one of the host's places for the request that the job will send, or not
+ * (job->reserved): it will have to wait for one, or the host is paused until
+ * *paused_until.  Returns the host. */
+extern OvHost *ov_host_reserve(OvJob *job, const OvHttpRequest *req, TimestampTz *paused_until);
+#define OV_HOST_PAUSED "the provider's host is out of order"
+/* Somebody waits for this job now: it goes before those that were merely due. */
+extern void ov_host_hurry(OvJob *job);
+/* The host stays in memory. */
+extern void ov_host_keep(OvHost *h);
+/* How many more may be claimed for it; 0 or less: none, until *paused_until if it is paused. */
+extern int	ov_host_appetite(OvHost *h, TimestampTz *paused_until);
 /* Could requests be sent at all?  false: why not. */
 extern bool ov_engine_ready(OvFailure *f);
 /* How many more jobs may be begun; background work leaves some for callers. */
 extern int	ov_jobs_room(bool background);
-extern int	ov_jobs_count(void);
+extern int	ov_jobs_limit(bool background);
+/* More is due than its hosts have room for: look again when a job has ended. */
+extern void ov_jobs_hungry(void);
 extern bool ov_jobs_use_key(int64 key_id);
 /* SHA-256 of what must not change while a grant lives: the hosts; also checks
  * that secrets may go there. */
@@ -309,6 +321,18 @@ extern void ov_keys_drop(int64 key_id); /* the key is destroyed */
 
 /* ---- when (refresh_schedule.c) ---- */
 
+typedef struct OvRow			/* what is looked at under the row's lock */
+{
+	int64		generation;
+	int64		epoch;
+	char		status[32];
+	int			attempts;
+	TimestampTz used_at;
+	TimestampTz refresh_expires_at;
+	TimestampTz issued_at;
+	bool		refresh_fixed;	/* using the refresh token does not prolong its life */
+} OvRow;
+
 typedef struct OvDue
 {
 	const char *policy;			/* eager, recent, lazy */
@@ -316,12 +340,17 @@ typedef struct OvDue
 	TimestampTz issued_at;
 	TimestampTz expires_at;		/* 0 unknown, DT_NOEND never */
 	TimestampTz refresh_expires_at; /* the same */
+	bool		refresh_fixed;
 	TimestampTz used_at;		/* last use, or consent */
 	bool		can_refresh;
 } OvDue;
 
+/* Does a refresh token that now lives until expires_at have a fixed life, going by what it was before? */
+extern bool ov_refresh_fixed(const OvRow *before, TimestampTz expires_at, TimestampTz now);
 /* When to renew ahead of expiry; 0: not by itself */
 extern TimestampTz ov_due(const OvDue *d, TimestampTz now);
+/* 0 to us, always the same for a connection: spreads what would come together */
+extern int64 ov_spread(const unsigned char connection_id[16], int64 us);
 /* When to try again after the attempts-th failure in a row */
 extern TimestampTz ov_retry_at(OvOutcome outcome, int attempts, int64 retry_after, TimestampTz now);
 
@@ -377,16 +406,6 @@ typedef enum OvLock
 	OV_LOCK_OURS, OV_LOCK_THEIRS, OV_LOCK_GONE
 } OvLock;
 
-typedef struct OvRow			/* what is looked at under the row's lock */
-{
-	int64		generation;
-	int64		epoch;
-	char		status[32];
-	int			attempts;
-	TimestampTz used_at;
-	TimestampTz refresh_expires_at;
-} OvRow;
-
 /* All in the caller's transaction, and without waiting for a lock. */
 extern OvLock ov_row_lock(const unsigned char connection_id[16], OvRow *row);
 extern OvStored ov_grant_install(const OvGrant *g, TimestampTz now);
@@ -411,6 +430,12 @@ extern void ov_connector_hold(const unsigned char connector_id[16]);
 extern bool ov_inbox_apply(const unsigned char connection_id[16], TimestampTz now);
 extern void ov_inbox_tick(TimestampTz now);
 
+/* ---- clock.c ---- */
+
+/* By how much the server's clock has been set since the last call; 0: not at all */
+extern int64 ov_clock_moved(void);
+extern void ov_clock_tick(TimestampTz now);
+
 /* ---- refresh.c, refresh_apply.c ---- */
 
 /* Requests of one round, claimed together. */
@@ -419,6 +444,7 @@ extern void ov_refresh_requests_run(void);
 extern void ov_refresh_recover_tick(TimestampTz now);
 extern void ov_refresh_recover_again(void);		/* there may be intents of others now */
 extern void ov_refresh_due_tick(TimestampTz now);
+extern void ov_refresh_look_anew(void);	/* at all that is due, from the beginning */
 /* Stores the answers, and in the same transaction that others leave, as ov_refresh_depart()
  * does; false: only the latter is still to be done. */
 extern bool ov_refresh_apply(OvJob **jobs, int n, OvJob **leaving, int nleaving);

@@ -65,10 +65,12 @@ static uint32 http_settings;
 static Oid	extension;
 static TimestampTz ticks[OV_NTICKS];
 static TimestampTz looked_at;	/* when wake-ups last made us look at the tables */
+static TimestampTz leaving_since;	/* when we have been told to end */
 
 static dlist_head jobs = DLIST_STATIC_INIT(jobs);
 static int	njobs;
 static bool starved;			/* somebody was told that there is no room */
+static bool hungry;				/* refreshes are due for which there is no room yet */
 static OvJob *arrived;			/* not stored yet, in order */
 static OvJob **arrived_end = &arrived;
 static int	narrived;
@@ -246,6 +248,11 @@ ov_job_free(OvJob *job)
 	njobs--;
 	ov_arena_free(job->arena);
 	MemoryContextDelete(job->context);
+	if (hungry)
+	{
+		hungry = false;
+		ov_tick_at(OV_TICK_DUE, GetCurrentTimestamp());
+	}
 	if (starved)
 	{
 		TimestampTz now = GetCurrentTimestamp();
@@ -272,9 +279,15 @@ ov_job_sends(OvJob *job, const char *secret)
 }
 
 int
+ov_jobs_limit(bool background)
+{
+	return background ? Max(1, ov_guc_max_concurrency * 3 / 4) : ov_guc_max_concurrency;
+}
+
+int
 ov_jobs_room(bool background)
 {
-	int			limit = background ? Max(1, ov_guc_max_concurrency * 3 / 4) : ov_guc_max_concurrency;
+	int			limit = ov_jobs_limit(background);
 
 	if (njobs < limit)
 		return limit - njobs;
@@ -293,10 +306,10 @@ ov_jobs_use_key(int64 key_id)
 	return false;
 }
 
-int
-ov_jobs_count(void)
+void
+ov_jobs_hungry(void)
 {
-	return njobs;
+	hungry = true;
 }
 
 static void
@@ -511,6 +524,9 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_HOME:
 			ov_home_tick(now);
 			break;
+		case OV_TICK_CLOCK:
+			ov_clock_tick(now);
+			break;
 		case OV_TICK_RECOVER:
 			ov_refresh_recover_tick(now);
 			break;
@@ -565,6 +581,27 @@ run_ticks(void)
 	}
 }
 
+/* The server's clock has been set: what we wait for comes no later, and no earlier, than before. */
+static void
+look_at_clock(void)
+{
+	int64		moved = ov_clock_moved();
+
+	if (moved == 0)
+		return;
+	for (OvTick tick = 0; tick < OV_NTICKS; tick++)
+		if (ticks[tick] != DT_NOEND)
+			ticks[tick] += moved;
+	arrived_since += moved;
+	looked_at += moved;
+	http_tried += moved;
+	leaving_since += leaving_since != 0 ? moved : 0;
+	ov_hosts_start_slowly();
+	ov_refresh_look_anew();
+	ov_tick_at(OV_TICK_CLOCK, GetCurrentTimestamp());
+	ov_tick_at(OV_TICK_OUTBOX, GetCurrentTimestamp());
+}
+
 static long
 wait_ms(void)
 {
@@ -600,6 +637,7 @@ look_at_tables_soon(void)
 	ov_tick_at(OV_TICK_OFFBOARD, at);
 	ov_home_look_again(at);
 	ov_tick_at(OV_TICK_ROTATE, at);
+	ov_tick_at(OV_TICK_DUE, at);
 	looked_at = at;
 }
 
@@ -611,6 +649,7 @@ leave(int code, Datum arg)
 	dlist_iter	iter;
 
 	ov_trace_leave();
+	ov_hosts_leave();
 	ov_keys_forget();
 	OPENSSL_cleanse(request_buf, sizeof(request_buf));
 	dlist_foreach(iter, &jobs)
@@ -629,13 +668,11 @@ leave(int code, Datum arg)
 static bool
 wait_for_answers(void)
 {
-	static TimestampTz since;
-
 	if (!ProcDiePending || http == NULL || ov_http_in_flight(http) == 0)
 		return false;
-	if (since == 0)
-		since = GetCurrentTimestamp();
-	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), GRACE_MS);
+	if (leaving_since == 0)
+		leaving_since = GetCurrentTimestamp();
+	return !TimestampDifferenceExceeds(leaving_since, GetCurrentTimestamp(), GRACE_MS);
 }
 
 static bool
@@ -686,10 +723,11 @@ publish_figures(void)
 
 	for (OvJob *job = stuck; job != NULL; job = job->next)
 		nstuck++;
-	ov_figure_set(OV_FIG_BEAT, (uint64) GetCurrentTimestamp());
+	ov_figure_set(OV_FIG_BEAT, (uint64) ov_monotonic());
 	ov_figure_set(OV_FIG_JOBS, njobs);
 	ov_figure_set(OV_FIG_ON_THE_WIRE, http != NULL ? ov_http_in_flight(http) : 0);
 	ov_figure_set(OV_FIG_STUCK, nstuck);
+	ov_hosts_publish();
 }
 
 void
@@ -702,11 +740,13 @@ ov_network_worker_main(Datum database)
 	{
 		WaitEvent	happened[3];
 		bool		held = false;
-		bool		leaving = wait_for_answers();
+		bool		leaving;
 		long		timeout;
 		int			n;
 
 		ResetLatch(MyLatch);
+		look_at_clock();
+		leaving = wait_for_answers();
 		MemoryContextSwitchTo(ov_round);
 		MemoryContextReset(ov_round);
 		if (arrived != NULL || leaving)
@@ -752,8 +792,8 @@ ov_network_worker_main(Datum database)
 			ov_hosts_dispatch();
 			RESUME_INTERRUPTS();
 		}
-		timeout = leaving && arrived == NULL ? GRACE_MS / 10 : passed_over && arrived == NULL ? 0 : wait_ms();
 		publish_figures();
+		timeout = leaving && arrived == NULL ? GRACE_MS / 10 : passed_over && arrived == NULL ? 0 : wait_ms();
 		n = WaitEventSetWait(events, timeout, happened, 3, PG_WAIT_EXTENSION);
 		for (int i = 0; i < n; i++)
 			if (happened[i].events & WL_LATCH_SET)

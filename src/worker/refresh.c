@@ -27,6 +27,7 @@
 #define POSTPONE_MS (5 * 60 * 1000)
 #define FORCED_EVERY_US (60 * USECS_PER_SEC)
 #define WAITERS_MS 500
+#define PAUSED_SPREAD_US (5 * USECS_PER_SEC)
 #define DOUBT_US (2 * USECS_PER_SEC)	/* before a refresh token is sent once more */
 
 typedef struct Round
@@ -105,6 +106,18 @@ void
 ov_refresh_forget(OvRefresh *r)
 {
 	(void) hash_search(running, r->g.connection_id, HASH_REMOVE, NULL);
+}
+
+void
+ov_refresh_each(void (*count) (const OvRefresh *r))
+{
+	HASH_SEQ_STATUS all;
+	Running    *r;
+
+	if (running != NULL)
+		hash_seq_init(&all, running);
+	while (running != NULL && (r = hash_seq_search(&all)) != NULL)
+		count(r->job);
 }
 
 /* ---- judging one want, in the round's transaction ---- */
@@ -371,10 +384,13 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 		}
 		return;
 	}
-	if (!ov_host_reserve(&job->job, job->req.url, &paused_until) && paused_until != 0)
+	job->job.urgent = w->has_ticket;
+	job->job.probe = w->force;
+	w->host = ov_host_reserve(&job->job, &job->req, &paused_until);
+	if (paused_until != 0)
 	{
 		drop(w);
-		w->retry_at = paused_until;
+		w->retry_at = paused_until + ov_spread(w->id, PAUSED_SPREAD_US);	/* not all at once */
 		(void) ov_refuse_later(&w->failure, OV_HOST_PAUSED, row->last_error, paused_until);
 		refuse(w);
 		return;
@@ -449,7 +465,7 @@ open_intent(const OvWant *w, const OvRefreshRow *row, TimestampTz *sent_at)
 static bool
 is_alive(const OvRefreshRow *row, TimestampTz now)
 {
-	return row->expires_at == 0 || row->expires_at > now;
+	return row->issued_at <= now + OV_FUTURE_US && (row->expires_at == 0 || row->expires_at > now);
 }
 
 /* What the row's status says; false: no refresh. */
@@ -496,7 +512,7 @@ check_rejection(Round *r, OvWant *w, const OvRefreshRow *row)
 		end(r, w, row, connector_of(r, row->connector_id), "rejected_by_provider");
 		return false;
 	}
-	if (row->forced_at != 0 && row->forced_at > r->now - FORCED_EVERY_US)
+	if (row->forced_at > r->now - FORCED_EVERY_US && row->forced_at <= r->now)
 	{
 		answer(w, "rate_limited", row->generation);
 		return false;
@@ -556,7 +572,8 @@ consider(Round *r, OvWant *w)
 		}
 	}
 	/* The provider has just failed us: not before it is time again. */
-	if (w->has_ticket && !w->force && row.attempts > 0 && row.refresh_at > r->now)
+	if (w->has_ticket && !w->force && row.attempts > 0 && row.refresh_at > r->now &&
+		row.refresh_at <= r->now + OV_BACK_OFF_MAX_US)
 	{
 		(void) ov_refuse_later(&w->failure, "waiting for the next attempt", row.last_error, row.refresh_at);
 		refuse(w);
@@ -646,6 +663,7 @@ attach(OvWant *w)
 	waiter->next = w->job->waiters;
 	w->job->waiters = waiter;
 	w->job->g.used = true;
+	ov_host_hurry(&w->job->job);
 	if (w->job->caller == NULL)
 		w->job->caller = ov_caller_copy(w->caller, w->job->job.context);
 }

@@ -141,6 +141,7 @@ typedef struct OvWant
 	int64		new_generation;
 	const char *result;
 	TimestampTz retry_at;		/* of one that is due: not before; 0: the usual pause */
+	OvHost	   *host;			/* that it goes to; NULL: it did not come that far */
 	OvTrace		trace;			/* OV_ENDED */
 } OvWant;
 
@@ -148,6 +149,7 @@ typedef struct OvWant
 extern void ov_refresh_claim(OvWant **wants, int n);
 /* The refresh of this connection that is under way, or NULL */
 extern OvRefresh *ov_refresh_running(const unsigned char id[16]);
+extern void ov_refresh_each(void (*count) (const OvRefresh *r));
 
 /* refresh_rules.c: *use is to be released whatever comes; connector: ov_connector_digest(), once a
  * round.  In a transaction.  false: *f. */

@@ -10,6 +10,7 @@
 
 #define LEAD_DIVISOR 3			/* lead: at most this part of the token's life */
 #define KEEP_ALIVE_DIVISOR 5	/* the same for a refresh token that dies of idleness */
+#define TELLING_US (10 * USECS_PER_SEC)	/* from shorter intervals nothing can be told: lifetimes are in seconds */
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS (15 * 60 * 1000)
 #define RETRY_SLOW_MS (60 * 1000)
@@ -29,37 +30,67 @@ is_known(TimestampTz t)
 	return t != 0 && t != DT_NOEND;
 }
 
-TimestampTz
-ov_due(const OvDue *d, TimestampTz now)
+int64
+ov_spread(const unsigned char connection_id[16], int64 us)
 {
-	TimestampTz due = 0;
-	TimestampTz soonest = TimestampTzPlusMilliseconds(now, 1000);
+	return (int64) (jitter_of(connection_id) * us);
+}
 
-	if (!d->can_refresh || strcmp(d->policy, "lazy") == 0)
+bool
+ov_refresh_fixed(const OvRow *before, TimestampTz expires_at, TimestampTz now)
+{
+	int64		idle = now - before->issued_at;
+
+	if (!is_known(expires_at) || !is_known(before->refresh_expires_at) || idle < TELLING_US)
+		return before->refresh_fixed;
+	return expires_at - before->refresh_expires_at < idle / 2;
+}
+
+/*
+ * Before a refresh token dies of idleness.  One with a fixed life is not kept
+ * by more and more use: its person is warned instead (oauth_reauth_prompts).
+ */
+static TimestampTz
+keep_alive_at(const OvDue *d)
+{
+	int64		life = Max(d->refresh_expires_at - d->issued_at, 0);
+	int64		lead = life / KEEP_ALIVE_DIVISOR;
+
+	if (!is_known(d->refresh_expires_at) || d->refresh_fixed)
+		return 0;
+	return d->refresh_expires_at - lead + (int64) (jitter_of(d->connection_id) * (lead / 4));
+}
+
+/* Ahead of the access token's expiry, as the policy says */
+static TimestampTz
+renewal_at(const OvDue *d, TimestampTz now)
+{
+	int64		life = Max(d->expires_at - d->issued_at, 0);
+	int64		lead = Min(ov_guc_refresh_lead * (int64) USECS_PER_SEC, life / LEAD_DIVISOR);
+
+	if (!is_known(d->expires_at) || strcmp(d->policy, "lazy") == 0)
 		return 0;
 	if (strcmp(d->policy, "recent") == 0 &&
 		d->used_at < now - ov_guc_recent_days * (int64) USECS_PER_DAY)
 		return 0;
-	if (is_known(d->expires_at))
-	{
-		int64		life = Max(d->expires_at - d->issued_at, 0);
-		int64		lead = Min(ov_guc_refresh_lead * (int64) USECS_PER_SEC, life / LEAD_DIVISOR);
+	return d->expires_at - lead + (int64) (jitter_of(d->connection_id) * (lead / 4));
+}
 
-		due = d->expires_at - lead + (int64) (jitter_of(d->connection_id) * (lead / 4));
-	}
-	if (is_known(d->refresh_expires_at))
-	{
-		int64		life = Max(d->refresh_expires_at - d->issued_at, 0);
-		TimestampTz keep = d->refresh_expires_at - life / KEEP_ALIVE_DIVISOR;
+TimestampTz
+ov_due(const OvDue *d, TimestampTz now)
+{
+	TimestampTz due,
+				keep;
 
-		/* its own renewal may come in time anyway */
-		if (due == 0 || keep < due)
-			due = keep;
-	}
-	if (due == 0)
+	if (!d->can_refresh)
 		return 0;
+	due = renewal_at(d, now);
+	keep = keep_alive_at(d);
+	/* its own renewal may come in time anyway */
+	if (keep != 0 && (due == 0 || keep < due))
+		due = keep;
 	/* a token that is born nearly dead must not make us hurry in circles */
-	return Max(due, soonest);
+	return due == 0 ? 0 : Max(due, TimestampTzPlusMilliseconds(now, 1000));
 }
 
 TimestampTz

@@ -447,14 +447,16 @@ start_row(Round *s, int64 id)
 		settle_now(s, id, &rec, c, "unsupported", "the provider has no revocation endpoint");
 		return;
 	}
-	if (!ov_host_reserve(&r->job, r->req[0].url, &paused_until) && paused_until != 0)
+	(void) ov_host_reserve(&r->job, &r->req[0], &paused_until);
+	if (paused_until != 0)
 	{
 		s->njobs--;
 		ov_job_free(&r->job);
 		put_off(id, TimestampTzPlusMilliseconds(paused_until, spread_ms()), false);
 		return;
 	}
-	ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, LEASE_MS + 2 * (int64) r->nreq * 1000));
+	/* in front of a busy host, or one with a budget, it may wait for its turn */
+	ov_arg_time(&a, TimestampTzPlusMilliseconds(s->now, (r->job.reserved ? 1 : 10) * LEASE_MS + 2 * (int64) r->nreq * 1000));
 	(void) ov_run(&lease, OV_WRITE, &a);
 }
 
@@ -533,7 +535,8 @@ find_due(void *arg)
 	{
 		TimestampTz at = ov_time(i, 2);
 
-		if (at > d->now || d->n == d->max)
+		/* later than any back-off: the clock has been set back since */
+		if ((at > d->now && at <= d->now + OV_BACK_OFF_MAX_US) || d->n == d->max)
 		{
 			d->next = Max(at, d->now);
 			break;

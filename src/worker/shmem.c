@@ -144,6 +144,7 @@ ov_database_entry(Oid oid, bool create)
 	vacant->nreferences = 0;
 	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
 	memset(vacant->events, 0, sizeof(vacant->events));
+	vacant->nhosts = 0;
 	for (int f = 0; f < OV_NFIGURES; f++)
 		pg_atomic_write_u64(&vacant->figures[f], 0);
 	return vacant;

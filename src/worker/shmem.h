@@ -61,6 +61,8 @@ typedef struct OvDatabase
 
 	OvEventCount events[OV_EVENT_KINDS];	/* ring_lock; those in use come first */
 	pg_atomic_uint64 figures[OV_NFIGURES];
+	int			nhosts;
+	OvHostFigure hosts[OV_HOST_FIGURES];
 } OvDatabase;
 
 typedef enum OvSlotState

@@ -8,7 +8,9 @@
 // The control server, plain HTTP on 127.0.0.1:CONTROL_PORT:
 //   POST /script   {"path": "/token", "answers": [...]}: queue answers
 //   GET  /journal  the requests so far, in order: {method, path, query, headers,
-//                  body}; query (without "?") and body as they were sent
+//                  body, at, inFlight, status}; query (without "?") and body as
+//                  they were sent; at in ms; inFlight of that path, this one
+//                  included; status as answered
 //   POST /reset    empty queues and journal
 //
 // An answer, all members optional:
@@ -24,6 +26,7 @@
 //   drop        "before" the answer, in the middle of its body ("mid-body") or
 //               "after" it: close the connection
 //   repeat      the number of requests that get this answer (1); -1: all further
+//   limit       {requests, ms}: who comes as one more in so many ms gets 429 instead
 // A path without a queued answer is answered with 404 and a JSON body.
 import { readFileSync } from 'node:fs';
 import { createServer as createControl } from 'node:http';
@@ -39,7 +42,7 @@ if (!PORT || !CONTROL_PORT || !CA_DIR) {
 
 const queues = new Map(); // path -> answers
 const journal = [];
-const members = ['status', 'headers', 'body', 'bodyBase64', 'bodySize', 'rawBase64', 'trickleMs', 'delayMs', 'drop', 'repeat'];
+const members = ['status', 'headers', 'body', 'bodyBase64', 'bodySize', 'rawBase64', 'trickleMs', 'delayMs', 'drop', 'repeat', 'limit'];
 const drops = ['before', 'mid-body', 'after'];
 
 function script({ path, answers }) {
@@ -66,6 +69,15 @@ function nextAnswer(path) {
     if (answer.repeat === 0) queue.shift();
   }
   return answer;
+}
+
+const inFlight = new Map(); // path -> requests without an answer yet
+
+function limited(answer, path, at) {
+  if (!answer.limit) return answer;
+  const { requests, ms } = answer.limit;
+  const seen = journal.filter((e) => e.path === path && e.at > at - ms).length;
+  return seen > requests ? { status: 429, body: { error: 'slow_down' } } : answer;
 }
 
 async function readBody(req) {
@@ -134,8 +146,13 @@ async function sendRaw(res, { rawBase64, trickleMs = 0 }) {
 async function handle(req, res) {
   const [path, query = ''] = req.url.split(/\?(.*)/s);
   const body = await readBody(req);
-  journal.push({ method: req.method, path, query, headers: req.headers, body });
-  const answer = nextAnswer(path);
+  const at = Date.now();
+  inFlight.set(path, (inFlight.get(path) ?? 0) + 1);
+  res.once('close', () => inFlight.set(path, inFlight.get(path) - 1));
+  const entry = { method: req.method, path, query, headers: req.headers, body, at, inFlight: inFlight.get(path), status: null };
+  journal.push(entry);
+  const answer = limited(nextAnswer(path), path, at);
+  entry.status = answer.status ?? 200;
   if (!await hold(res, answer.delayMs)) return;
   if (answer.drop === 'before') req.socket.destroy();
   else if (answer.rawBase64 !== undefined) await sendRaw(res, answer);

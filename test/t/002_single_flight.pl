@@ -44,6 +44,6 @@ foreach my $s (@sessions)
 is(scalar(keys %answers), 1, 'all sessions got the same token');
 is((values %answers)[0], 50, 'fifty of them');
 is((ov_control($idp, 'GET', '/counters')->{refresh_token} // 0) - $before, 1,
-	'one token request reached the server');
+	'field failure 3.1: one token request reached the server');
 $node->stop('fast');
 done_testing();

@@ -31,7 +31,7 @@ foreach my $mode ('', 'ISOLATION LEVEL REPEATABLE READ', 'ISOLATION LEVEL SERIAL
 		begin_mode => $mode, end => 'ROLLBACK;');
 	ok(!$seen{$token}++, "$name: a new token although the caller rolls back");
 	my $again = ov_sql($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');");
-	is($again, $token, "$name: it is the one that was stored");
+	is($again, $token, "field failure 3.9: $name: it is the one that was stored");
 }
 expire();
 ok(!$seen{ ov_sql($node, 'ada', "SELECT oauth_vault.oauth_fresh_token('demo');") },

@@ -59,7 +59,7 @@ my $s = waiting_session('postgres');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity
 	WHERE backend_type LIKE 'oauth_vault%' AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL OR xact_start IS NOT NULL)
 	AND datname IS NOT NULL}),
-	0, 'no worker holds a transaction or xmin while the provider hangs');
+	0, 'field failure 3.30: no worker holds a transaction or xmin while the provider hangs');
 my $workers = q{SELECT string_agg(backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity
 	WHERE backend_type LIKE 'oauth_vault%' AND datname = 'postgres'};
 is($node->safe_psql('postgres', $workers), 'oauth_vault audit writer, oauth_vault network worker',
@@ -110,7 +110,7 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($s->{pid})");
 ends($s, 'terminated before the DROP', $terminated);
 $t = time;
 $node->safe_psql('postgres', 'DROP EXTENSION oauth_vault CASCADE');
-cmp_ok(time - $t, '<', 1, 'DROP EXTENSION takes under a second with a request in flight');
+cmp_ok(time - $t, '<', 1, 'field failure 3.30: DROP EXTENSION takes under a second with a request in flight');
 
 ov_control($idp, 'POST', '/behavior', { delayMs => 0 });
 $node->safe_psql('postgres', 'CREATE EXTENSION oauth_vault');

@@ -289,11 +289,11 @@ is(ov_sql($node, 'carol', "SELECT provider_subject FROM oauth_vault.oauth_comple
 my $report = sub { my ($t, $more) = @_; return ov_sql($node, 'carol', "SELECT oauth_vault.oauth_report_rejected('demo', '$t'" . ($more // '') . ');'); };
 $token = fresh('carol', 'demo');
 is($report->('made up'), 'unknown_token', 'a token that never was');
-is($report->($token, ', 403'), 'insufficient_scope', 'a token that is not enough: status 403');
+is($report->($token, ', 403'), 'insufficient_scope', 'field failure 3.19: a token that is not enough: status 403');
 is($report->($token, ", 401, 'insufficient_scope'"), 'insufficient_scope', 'or the error by name');
 is($report->($token, ', 429'), 'rate_limited', 'a busy API says nothing about the token');
 is(fresh('carol', 'demo'), $token, 'none of this has changed the token');
-is($report->($token), 'refreshed', 'a current token that is refused is renewed');
+is($report->($token), 'refreshed', 'field failure 3.19: a current token that is refused is renewed');
 my $new = fresh('carol', 'demo');
 isnt($new, $token, 'there is a new one');
 is($report->($token), 'superseded', 'the old one is now superseded');

@@ -70,7 +70,7 @@ is($state, '00000', 'applied when the lock goes');
 is(refreshes() - $before, 1, 'without another request');
 expire('ada');
 ($state) = ov_sql_fails($node, 'ada', fresh());
-is($state, '00000', 'and the next refresh uses the rotated token');
+is($state, '00000', 'field failure 3.3: and the next refresh uses the rotated token');
 
 # ---- revoked while the provider takes its time ----
 
@@ -118,7 +118,7 @@ $waiting = session("SELECT oauth_vault.oauth_fresh_token('demo', assertion => '$
 ov_wait_for('a claim', sub { $waiting->{h}->pump_nb; superuser('SELECT count(*) FROM oauth_vault.intent WHERE tries = 1') eq '1' });
 superuser(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
 $waiting->{h}->finish;
-like(${ $waiting->{out} }, qr/^\S{20,}$/, 'a terminated worker stores what is answered in a moment')
+like(${ $waiting->{out} }, qr/^\S{20,}$/, 'field failure 3.3: a terminated worker stores what is answered in a moment')
   or diag(${ $waiting->{err} });
 is(column('ada', "status || ' ' || token_generation - $generation"), 'active 1', 'and the grant is not in doubt');
 behave(delayMs => 0);
@@ -128,7 +128,7 @@ behave(delayMs => 0);
 superuser("SELECT oauth_vault.oauth_set_client_secret('demo', 'a new one', keep_previous => true)");
 expire('ada');
 ($state) = ov_sql_fails($node, 'ada', fresh());
-is($state, '00000', 'while secrets overlap, the previous one is tried as well');
+is($state, '00000', 'field failure 3.26: while secrets overlap, the previous one is tried as well');
 superuser("SELECT oauth_vault.oauth_set_client_secret('demo', 'a wrong one', keep_previous => false)");
 expire('ada');
 ($state, $text) = ov_sql_fails($node, 'ada', fresh());
@@ -152,7 +152,7 @@ is($state, 'OV010', 'invalid_grant ends the connection at once');
 like($text, qr/"reason":\s?"invalid_grant"/, 'for that reason');
 ($state) = ov_sql_fails($node, 'bob', fresh());
 is($state, 'OV010', 'and it stays so');
-is(refreshes() - $before, 1, 'one attempt, ever');
+is(refreshes() - $before, 1, 'field failure 3.6: one attempt, ever');
 is(column('bob', 'refresh_token IS NOT NULL'), 't', 'nothing is deleted');
 $id{bob} = ov_connect($node, 'bob', 'demo');
 ($state) = ov_sql_fails($node, 'bob', fresh());

@@ -1,8 +1,10 @@
 # What somebody on call asks at night: which figures are there, why is this
-# connection in the state it is, and does it work if I try now?
+# connection in the state it is, and does it work if I try now?  Four incidents of a
+# night; the fifth, a wrong clock, is in 044_clock.
 use strict;
 use warnings;
 use HTTP::Tiny;
+use IPC::Run ();
 use JSON::PP;
 use OauthVault::Test;
 use Test::More;
@@ -46,6 +48,18 @@ is(superuser(q{SELECT count(*) - count(DISTINCT (name, labels)) FROM oauth_vault
 is(superuser(q{SELECT count(*) FROM (SELECT name FROM oauth_vault.oauth_metrics GROUP BY name
 	HAVING count(DISTINCT (type, help)) > 1) x}), 0, 'with one type and one help per name');
 
+# The text is what a strict reader of OpenMetrics accepts, and says the same.
+my $text = dba('SELECT oauth_vault.oauth_metrics_text()');
+like($text, qr/^# TYPE oauth_vault_events counter\n# HELP oauth_vault_events [^\n]+\noauth_vault_events_total\{event="connected",outcome="ok"\} 2$/m,
+	'a family has its TYPE and HELP');
+like($text, qr/^# UNIT oauth_vault_worker_heartbeat_age_seconds seconds$/m, 'and its UNIT');
+like($text, qr/\n# EOF\n?\z/, 'and the text its end');
+my ($series, $complaint) = ('', '');
+IPC::Run::run([ 'python3', '-c', 'import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as f
+print(sum(len(m.samples) for m in f(sys.stdin.read())))' ], '<', \$text, '>', \$series, '2>', \$complaint);
+is($complaint, '', 'a parser has nothing to say against it');
+is($series + 0, superuser('SELECT count(*) FROM oauth_vault.oauth_metrics'), 'and finds every series');
+
 # ---- now ----
 
 my $before = metric('oauth_vault_provider_requests_total', '{"result": "answered"}');
@@ -78,6 +92,48 @@ ov_control($idp, 'POST', '/revoke-grant', { sub => 'bob' });
 like(dba("SELECT oauth_vault.oauth_refresh('$bob')"), qr/^OV010: /, 'a dead grant is told');
 like(why($bob, 'summary'), qr/^the person has to consent again: invalid_grant/, 'and explained');
 is(metric('oauth_vault_connections', '{"connector": "demo", "status": "reauth_required"}'), 1, 'and counted');
+
+is(why($bob, 'who_must_act'), 'person', 'one person must act');
+like(why($bob, 'what_to_do'), qr/oauth_begin/, 'and how');
+like(dba(q{SELECT array_to_string(attention, ' | ') FROM oauth_vault.oauth_status}), qr/^persons: 1 connections need a new consent/, 'which is all there is');
+
+# ---- the provider is down ----
+
+behave(failNext => 8, failStatus => 503);
+dba("SELECT oauth_vault.oauth_refresh('$ada')") foreach 1 .. 8;
+like(why($ada, 'summary'), qr/^the provider's host localhost:$idp->{port} is out of order: 8 failures in a row, .*; tried again at /, 'a provider that is down is the reason');
+is(why($ada, 'who_must_act'), 'provider', 'nobody here must act');
+like(why($ada, 'what_to_do'), qr/^wait/, 'but wait');
+like(why($ada, 'host'), qr/^localhost:$idp->{port}: (paused|probing) until /, 'the host is named');
+like(dba(q{SELECT array_to_string(attention, ' | ') FROM oauth_vault.oauth_status}), qr/provider: hosts out of order, .*localhost:$idp->{port} \(8 failures/, 'oauth_status says so');
+like((ov_sql_fails($node, 'ada', "SELECT oauth_vault.oauth_report_rejected('demo', oauth_vault.oauth_fresh_token('demo'));"))[1],
+	qr/OV020: .*"retry_at"/s, 'nothing is sent for anybody');
+is(dba("SELECT oauth_vault.oauth_refresh('$ada')"), 'refreshed', 'but for whoever wants to know whether it works again');
+is(why($ada, 'who_must_act'), 'nobody', 'then all goes on');
+
+# ---- the client secret has expired ----
+
+dba("SELECT oauth_vault.oauth_set_client_secret('demo', 'one that has expired', keep_previous => false)");
+like(dba("SELECT oauth_vault.oauth_refresh('$ada')"), qr/^OV022: .*invalid_client/, 'a refused client is told');
+like(why($ada, 'summary'), qr/^rests until an administrator puts the connector right: invalid_client/, 'and explained');
+is(why($ada, 'who_must_act'), 'administrator', 'an administrator must act');
+like(why($ada, 'what_to_do'), qr/oauth_set_client_secret/, 'and how');
+like(dba(q{SELECT array_to_string(attention, ' | ') FROM oauth_vault.oauth_status}), qr/administrator: connectors rest .*demo \(invalid_client\)/, 'oauth_status says so');
+dba("SELECT oauth_vault.oauth_set_client_secret('demo', 'demo: secret/with+signs', keep_previous => false)");
+is(dba("SELECT oauth_vault.oauth_refresh('$ada')"), 'refreshed', 'put right, it works at once');
+
+# ---- a worker is dead, and nobody starts it ----
+
+my $launcher = superuser(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'oauth_vault launcher'});
+kill 'STOP', $launcher;
+superuser(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'oauth_vault network worker'});
+ov_wait_for('its end', sub { metric('oauth_vault_worker_up', '{"worker": "network"}') eq '0' });
+like(why($ada, 'summary'), qr/^nothing happens: the network worker is not running/, 'a dead worker is the reason');
+is(why($ada, 'who_must_act'), 'administrator', 'an administrator must act');
+like(why($ada, 'what_to_do'), qr/server's log/, 'and where to look');
+like(dba(q{SELECT array_to_string(attention, ' | ') FROM oauth_vault.oauth_status}), qr/administrator: not all workers are running/, 'oauth_status says so');
+kill 'CONT', $launcher;
+ok(ov_wait_for('the next worker', sub { metric('oauth_vault_worker_up', '{"worker": "network"}') eq '1' }), 'until it is back');
 
 # ---- the connector rests; somebody revokes ----
 

@@ -55,6 +55,9 @@ language(void)
 	refuses("{" MINIMAL ",'refresh':{'grace':-1}}", "whole number");
 	refuses("{" MINIMAL ",'refresh':{'grace':1.5}}", "whole number");
 	refuses("{" MINIMAL ",'refresh':{'grace':'1'}}", "whole number");
+	refuses("{" MINIMAL ",'rate_limit':{'requests':10}}", "\"seconds\"");
+	refuses("{" MINIMAL ",'rate_limit':{'requests':0,'seconds':1}}", "whole number");
+	refuses("{" MINIMAL ",'rate_limit':{'requests':10,'seconds':-1}}", "whole number");
 	refuses("{" MINIMAL ",'response':{'path':'data'}}", "JSON pointer");
 	refuses("{" MINIMAL ",'response':{'expiry':[{'kind':'seconds'}]}}", "kind");
 	refuses("{" MINIMAL ",'response':{'expiry':[{'kind':'default'}]}}", "kind");
