@@ -28,7 +28,6 @@ leaf() {
 	openssl x509 -req -in "$name.csr" -CA "$by.pem" -CAkey "$by-key.pem" -set_serial "$(serial)" -extfile "$name.ext" -out "$name.pem" "$@" 2>/dev/null
 }
 
-leaf expired DNS:localhost "$ca/ca" -days -1
 leaf other-name DNS:elsewhere.example "$ca/ca" -days 30
 leaf no-name '' "$ca/ca" -days 30
 leaf wildcard 'DNS:*' "$ca/ca" -days 30
@@ -42,15 +41,14 @@ leaf constrained DNS:localhost constrained-ca -days 30
 key self-signed
 openssl req -new -x509 -key self-signed-key.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost -days 30 -out self-signed.pem
 
-# A first day in the future is what only "openssl ca" can set.
-key early
-openssl req -new -key early-key.pem -subj /CN=localhost -out early.csr
+# Days that are past or to come: "openssl ca" sets both ends.
 : >index.txt
-cat >early.conf <<CONF
+cat >dated.conf <<CONF
 [ca]
 default_ca = d
 [d]
 database = index.txt
+unique_subject = no
 rand_serial = yes
 new_certs_dir = .
 default_md = sha256
@@ -64,5 +62,12 @@ basicConstraints = critical, CA:FALSE
 extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost
 CONF
-openssl ca -batch -notext -config early.conf -in early.csr -cert "$ca/ca.pem" -keyfile "$ca/ca-key.pem" \
-	-startdate 20980101000000Z -enddate 20990101000000Z -out early.pem 2>/dev/null
+# dated NAME START END
+dated() {
+	key "$1"
+	openssl req -new -key "$1-key.pem" -subj /CN=localhost -out "$1.csr"
+	openssl ca -batch -notext -config dated.conf -in "$1.csr" -cert "$ca/ca.pem" -keyfile "$ca/ca-key.pem" \
+		-startdate "$2" -enddate "$3" -out "$1.pem" 2>/dev/null
+}
+dated early 20980101000000Z 20990101000000Z
+dated expired 20200101000000Z 20210101000000Z
