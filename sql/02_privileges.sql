@@ -1,5 +1,8 @@
 -- Which role may do what: the catalogue against a table of decisions.  A new
 -- function, view or table without a decision shows up as a difference.
+-- A row in the audit trail, and so a partition
+SELECT oauth_vault.oauth_set_provider('google', '{"display_name": "First"}');
+SELECT oauth_vault.oauth_drop_provider('google');
 CREATE TEMP TABLE decided (object text PRIMARY KEY, allowed text[] NOT NULL);
 INSERT INTO decided VALUES
 	('oauth_begin', '{user}'), ('oauth_callback', '{user}'), ('oauth_complete', '{user}'),
@@ -25,7 +28,8 @@ INSERT INTO decided VALUES
 	('session_user_id', '{user,admin,auditor}'),
 	('oauth_connections', '{user}'), ('oauth_reauth_prompts', '{user}'), ('oauth_my_access', '{user}'),
 	('oauth_connectors', '{admin}'), ('oauth_providers', '{admin}'), ('oauth_status', '{admin}'),
-	('oauth_audit', '{auditor}'), ('audit', '{auditor}'),
+	('oauth_audit_verify', '{auditor}'), ('oauth_audit', '{auditor}'), ('audit', '{auditor}'), ('oauth_audit_heads', '{auditor}'),
+	('audit_head', '{auditor}'),
 	('oauth_review', '{auditor}'), ('oauth_report_access', '{auditor}'), ('oauth_report_privileges', '{auditor}'),
 	('oauth_report_provisioning', '{auditor}'), ('oauth_report_deprovisioning', '{auditor}'), ('oauth_report_timing', '{auditor}'),
 	('oauth_report_scopes', '{auditor}'), ('oauth_report_crypto', '{auditor}'), ('oauth_report_configuration', '{auditor}'),
@@ -48,7 +52,7 @@ CREATE TEMP VIEW found AS
 	FROM (SELECT proname AS object, oid, 'f'::"char" AS kind FROM pg_proc WHERE pronamespace = 'oauth_vault'::regnamespace
 		UNION ALL
 		SELECT relname, oid, relkind FROM pg_class
-		WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')) o;
+		WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition) o;
 SELECT object, d.allowed AS decided, f.allowed AS found
 	FROM decided d FULL JOIN found f USING (object)
 	WHERE d.allowed IS DISTINCT FROM f.allowed ORDER BY object;
@@ -58,6 +62,10 @@ SELECT w AS role, c.oid::regclass AS object FROM unnest('{user,admin,auditor}'::
 	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 		AND (has_table_privilege('oauth_vault_' || w, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
 			OR has_any_column_privilege('oauth_vault_' || w, c.oid, 'INSERT, UPDATE, REFERENCES'));
+-- nor is there anything at a partition of the trail, by any name
+SELECT w AS role, c.oid::regclass AS object FROM unnest('{user,admin,auditor}'::text[]) w, pg_class c
+	WHERE c.relnamespace = 'oauth_vault'::regnamespace AND c.relispartition
+		AND has_table_privilege('oauth_vault_' || w, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 SELECT w AS role FROM unnest('{user,admin,auditor}'::text[]) w
 	WHERE has_schema_privilege('oauth_vault_' || w, 'oauth_vault', 'CREATE');
 
@@ -87,7 +95,7 @@ SELECT r.rolname, string_agg(DISTINCT o.what, ', ' ORDER BY o.what) AS may
 	WHERE r.rolname ~ '^pg_' GROUP BY r.rolname ORDER BY r.rolname COLLATE "C";
 -- What is nobody's row is out of their reach too, also through views
 SELECT c.oid::regclass FROM pg_class c
-	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+	WHERE relnamespace = 'oauth_vault'::regnamespace AND relkind IN ('r', 'p')
 		AND NOT (relrowsecurity AND relforcerowsecurity);
 SELECT table_name FROM information_schema.views
 	WHERE table_schema = 'oauth_vault' AND 'YES' IN (is_updatable, is_insertable_into) ORDER BY table_name;
@@ -107,7 +115,7 @@ DELETE FROM oauth_vault.oauth_my_access;
 ROLLBACK TO s;
 DELETE FROM oauth_vault.connection;
 ROLLBACK TO s;
-INSERT INTO oauth_vault.audit (audit_id, at, event, outcome) VALUES (-1, now(), 'token_access', 'ok');
+INSERT INTO oauth_vault.audit (audit_id, at, event, outcome, recorded_at, hash) VALUES (-1, now(), 'token_access', 'ok', now(), '');
 ROLLBACK;
 
 -- Granting one role is all that a backend needs; it gets nothing else by it

@@ -26,6 +26,10 @@ int			ov_guc_max_concurrency;
 int			ov_guc_max_host_connections;
 int			ov_guc_rotation_rate;
 int			ov_guc_audit;
+int			ov_guc_audit_partition;
+int			ov_guc_audit_retention;
+int			ov_guc_audit_expired;
+int			ov_guc_audit_log_heads;
 bool		ov_guc_allow_insecure_loopback;
 bool		ov_guc_allow_core_dumps;
 int			ov_guc_request_slots;
@@ -35,6 +39,18 @@ int			ov_guc_audit_ring_size;
 static const struct config_enum_entry audit_modes[] = {
 	{"durable", OV_AUDIT_DURABLE, false},
 	{"batched", OV_AUDIT_BATCHED, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry partition_units[] = {
+	{"day", OV_PARTITION_DAY, false},
+	{"month", OV_PARTITION_MONTH, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry expired_fates[] = {
+	{"drop", OV_EXPIRED_DROP, false},
+	{"detach", OV_EXPIRED_DETACH, false},
 	{NULL, 0, false}
 };
 
@@ -81,6 +97,17 @@ ov_guc_define(void)
 	DefineCustomEnumVariable("oauth_vault.audit",
 							 "Whether an audit row is flushed to disk before a token is returned.", NULL,
 							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("oauth_vault.audit_partition",
+							 "How much time a partition of the audit trail holds.",
+							 "For partitions to be made; those there are stay as they are.",
+							 &ov_guc_audit_partition, OV_PARTITION_MONTH, partition_units, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_int("oauth_vault.audit_retention", "Days for which audit rows are kept; 0: for ever.",
+			   &ov_guc_audit_retention, 0, 0, 36500, PGC_SIGHUP, 0);
+	DefineCustomEnumVariable("oauth_vault.audit_expired",
+							 "What becomes of a partition of the audit trail that is past retention.", NULL,
+							 &ov_guc_audit_expired, OV_EXPIRED_DROP, expired_fates, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_int("oauth_vault.audit_log_heads", "How often the audit trail's head goes to the server log, while rows are added.",
+			   &ov_guc_audit_log_heads, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
 	DefineCustomBoolVariable("oauth_vault.allow_core_dumps",
 							 "Let processes that hold secrets dump core and be traced, for debugging.", NULL,
 							 &ov_guc_allow_core_dumps, false, at_start, 0, NULL, NULL, NULL);

@@ -12,6 +12,16 @@ typedef enum OvAuditMode
 	OV_AUDIT_DURABLE, OV_AUDIT_BATCHED
 } OvAuditMode;
 
+typedef enum OvPartitionUnit
+{
+	OV_PARTITION_DAY, OV_PARTITION_MONTH
+} OvPartitionUnit;
+
+typedef enum OvExpired
+{
+	OV_EXPIRED_DROP, OV_EXPIRED_DETACH
+} OvExpired;
+
 extern char *ov_guc_vault_file;
 extern char *ov_guc_state_dir;
 extern char *ov_guc_ca_file;
@@ -24,6 +34,10 @@ extern int	ov_guc_max_concurrency;
 extern int	ov_guc_max_host_connections;
 extern int	ov_guc_rotation_rate;	/* keys per second */
 extern int	ov_guc_audit;			/* OvAuditMode */
+extern int	ov_guc_audit_partition; /* OvPartitionUnit */
+extern int	ov_guc_audit_retention; /* days; 0: for ever */
+extern int	ov_guc_audit_expired;	/* OvExpired */
+extern int	ov_guc_audit_log_heads; /* s */
 extern bool ov_guc_allow_insecure_loopback;
 extern bool ov_guc_allow_core_dumps;
 extern int	ov_guc_request_slots;

@@ -52,7 +52,7 @@ static const char *const takers[] = {
 };
 
 /* Messages of the server's own whose values are worth more than they tell. */
-static const char *const plain_messages[] = {"temporary file: ", "process %d "};
+static const char *const plain_messages[] = {"temporary file: ", "process %d ", "no room for an audit row: "};
 
 static emit_log_hook_type previous_log_hook;
 static post_parse_analyze_hook_type previous_analyze_hook;

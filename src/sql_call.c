@@ -55,6 +55,8 @@ type_of(char letter)
 			return TIMESTAMPTZARRAYOID;
 		case 'J':
 			return JSONBARRAYOID;
+		case 'n':
+			return INETOID;
 	}
 	elog(ERROR, "unknown argument type \"%c\"", letter);
 }

@@ -20,7 +20,7 @@ typedef struct OvQuery
 {
 	const char *sql;
 	const char *types;			/* one letter per argument: t text, b bytea, u uuid, l int8, i int4,
-								 * z timestamptz, j jsonb, a text[], o bool, f float8, O oid;
+								 * z timestamptz, j jsonb, a text[], o bool, f float8, O oid, n inet;
 								 * U B L Z J: arrays of u b l z j */
 	SPIPlanPtr	plan[2];		/* planned under row security, and without: plancache sees no difference */
 } OvQuery;

@@ -258,9 +258,17 @@ CREATE INDEX offboarding_person ON oauth_vault.offboarding (tenant, user_id);
 CREATE INDEX offboarding_due ON oauth_vault.offboarding (next_look_at) WHERE completed_at IS NULL;
 
 /* Written by the audit writer only. */
+/*
+ * The trail.  Partitioned by recorded_at, the audit writer's clock, which never
+ * goes back along audit_id: a partition is a piece of the chain.  Partitions
+ * are made by the audit writer (src/worker/audit_partition.c), ahead of time.
+ * They are no members of the extension, so that pg_dump carries them as tables
+ * with their rows, and there is no index here but on each of them: a restored
+ * partition, attached before it has its own, would be given another.
+ */
 CREATE TABLE oauth_vault.audit (
-	audit_id			bigint PRIMARY KEY,
-	at					timestamptz NOT NULL,
+	audit_id			bigint NOT NULL,	-- without gaps
+	at					timestamptz NOT NULL,	-- of the event
 	event				text NOT NULL,
 	outcome				text NOT NULL,
 	tenant				text COLLATE "C",
@@ -278,10 +286,31 @@ CREATE TABLE oauth_vault.audit (
 	assertion_jti		text,
 	token_fingerprint	bytea,
 	reason				text,
-	detail				jsonb
+	detail				jsonb,
+	recorded_at			timestamptz NOT NULL,	-- when it was written
+	hash				bytea NOT NULL		-- SHA-256 of this row and of the hash before it (src/core/chain.h)
+) PARTITION BY RANGE (recorded_at);
+
+/*
+ * Heads: what hash the chain had after a row, under a MAC whose key the key
+ * worker keeps.  "batch": rows that have been added.  "retired": rows of a
+ * partition that retention has taken away.  Written by the audit writer.
+ */
+CREATE TABLE oauth_vault.audit_head (
+	kind				text NOT NULL CHECK (kind IN ('batch', 'retired')),
+	first_id			bigint NOT NULL,
+	last_id				bigint NOT NULL,
+	previous_hash		bytea NOT NULL,		-- of the row before first_id
+	hash				bytea NOT NULL,		-- of the row last_id
+	made_at				timestamptz NOT NULL,
+	system_identifier	bigint NOT NULL,	-- where it was made
+	timeline			integer NOT NULL,
+	database_oid		oid NOT NULL,
+	partition			text,				-- retired: its name
+	key_id				bigint NOT NULL,	-- of the audit key
+	mac					bytea NOT NULL
 );
-CREATE INDEX audit_at ON oauth_vault.audit (at);
-CREATE INDEX audit_person ON oauth_vault.audit (tenant, user_id, at);
+CREATE INDEX audit_head_last ON oauth_vault.audit_head (last_id);
 
 COMMENT ON TABLE oauth_vault.home IS 'Which cluster, database and instance this vault lives in: one row, made with the first sealed secret';
 COMMENT ON SEQUENCE oauth_vault.vault_key_id IS 'Ids of keys, never given twice';
@@ -298,3 +327,4 @@ COMMENT ON TABLE oauth_vault.grant_inbox IS 'Results of refreshes that wait for 
 COMMENT ON TABLE oauth_vault.revocation IS 'Revocations to send to providers, and what became of them';
 COMMENT ON TABLE oauth_vault.offboarding IS 'People, tenants and connectors that have left, and how far their erasure has come';
 COMMENT ON TABLE oauth_vault.audit IS 'The audit trail';
+COMMENT ON TABLE oauth_vault.audit_head IS 'Hashes of the audit trail under a MAC, one for each batch of rows';

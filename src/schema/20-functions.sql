@@ -309,6 +309,19 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_refresh(uuid) TO oauth_vault_admin;
 COMMENT ON FUNCTION oauth_vault.oauth_refresh(uuid) IS
 	'Renew this connection''s token now: refreshed, or the error';
 
+/* ---- auditors ---- */
+
+CREATE FUNCTION oauth_vault.oauth_audit_verify(since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL,
+	head text DEFAULT NULL, relation regclass DEFAULT NULL,
+	OUT ok boolean, OUT problem text, OUT bad_id bigint, OUT explanation text, OUT rows bigint,
+	OUT first_id bigint, OUT last_id bigint, OUT heads bigint, OUT sealed_id bigint, OUT unsealed bigint,
+	OUT rows_per_second double precision)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_audit_verify';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_audit_verify(timestamptz, timestamptz, text, regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_audit_verify(timestamptz, timestamptz, text, regclass) TO oauth_vault_auditor;
+COMMENT ON FUNCTION oauth_vault.oauth_audit_verify(timestamptz, timestamptz, text, regclass) IS
+	'Is the audit trail as it was written?  The first row or batch that is not, and why';
+
 /* ---- behind the views ---- */
 
 CREATE FUNCTION oauth_vault.platform_keys(

@@ -354,9 +354,28 @@ CREATE VIEW oauth_vault.oauth_audit WITH (security_barrier = true, security_invo
 		a.assertion_jti,
 		a.token_fingerprint,
 		a.reason,
-		a.detail
+		a.detail,
+		a.recorded_at,
+		a.hash
 	FROM oauth_vault.audit a;
 COMMENT ON VIEW oauth_vault.oauth_audit IS
 	'The audit trail: every access and every change, denials too';
 GRANT SELECT ON oauth_vault.oauth_audit TO oauth_vault_auditor;
 GRANT SELECT ON oauth_vault.audit TO oauth_vault_auditor;
+
+CREATE VIEW oauth_vault.oauth_audit_heads WITH (security_barrier = true, security_invoker = true) AS
+	SELECT h.kind,
+		h.first_id,
+		h.last_id,
+		h.made_at,
+		h.last_id || ':' || encode(h.hash, 'hex') AS head,
+		h.system_identifier,
+		h.timeline,
+		h.database_oid,
+		h.partition,
+		h.key_id
+	FROM oauth_vault.audit_head h;
+COMMENT ON VIEW oauth_vault.oauth_audit_heads IS
+	'The audit trail''s signed heads, as the server log has them: keep some elsewhere and give them to oauth_audit_verify';
+GRANT SELECT ON oauth_vault.oauth_audit_heads TO oauth_vault_auditor;
+GRANT SELECT ON oauth_vault.audit_head TO oauth_vault_auditor;

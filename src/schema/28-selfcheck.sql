@@ -32,7 +32,8 @@ CREATE FUNCTION oauth_vault.catalogue_state() RETURNS TABLE (object text, field 
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 	WITH rel AS (
 		SELECT c.*, CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index' ELSE 'table' END AS kind
-		FROM pg_catalog.pg_class c WHERE c.relnamespace = 'oauth_vault'::regnamespace AND NOT c.relispartition),
+		FROM pg_catalog.pg_class c WHERE c.relnamespace = 'oauth_vault'::regnamespace AND NOT c.relispartition
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class p ON p.oid = x.indrelid WHERE x.indexrelid = c.oid AND p.relispartition)),
 	everything AS (
 		SELECT concat('schema ', n.nspname) AS object, v.field, v.value
 		FROM pg_catalog.pg_namespace n, LATERAL (VALUES ('owner', pg_get_userbyid(n.nspowner)::text), ('rights', oauth_vault.rights(n.nspacl, n.nspowner))) v (field, value)

@@ -62,6 +62,10 @@ COMMENT ON POLICY person ON oauth_vault.audit IS 'Own rows, to read';
 CREATE POLICY auditor ON oauth_vault.audit FOR SELECT TO oauth_vault_auditor
 	USING (true);
 COMMENT ON POLICY auditor ON oauth_vault.audit IS 'Auditors read everything';
+ALTER TABLE oauth_vault.audit_head ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY auditor ON oauth_vault.audit_head FOR SELECT TO oauth_vault_auditor
+	USING (true);
+COMMENT ON POLICY auditor ON oauth_vault.audit_head IS 'Auditors read everything';
 
 /*
  * These hold nobody's rows.  Security on them is for whoever was given the
@@ -110,7 +114,8 @@ ALTER TABLE oauth_vault.vault_key
 /*
  * What pg_dump carries along: a site's data.  Not the built-in catalogue,
  * which comes with the extension's version, and not pending flows, which live
- * ten minutes.  The script itself puts no row into any of these.
+ * ten minutes.  The script itself puts no row into any of these.  The rows of
+ * audit are in its partitions, which are no members and dumped as they are.
  */
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.home', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.vault_key', '');
@@ -127,7 +132,7 @@ SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.revocation_revocation_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.offboarding', '');
 SELECT pg_catalog.pg_extension_config_dump('oauth_vault.offboarding_offboarding_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('oauth_vault.audit', '');
+SELECT pg_catalog.pg_extension_config_dump('oauth_vault.audit_head', '');
 
 /*
  * Everything belongs to oauth_vault_owner, the schema included.  Then rights

@@ -9,9 +9,14 @@
 #include "vault/vault.h"
 
 #include "guc.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 
 /* A row is a message of its own; an actor chain may be long. */
 #define ROW_MAX (32 * 1024)
+#define NOTE_WAIT_MS 2000
+#define NOTE_STEP_MS 20
 
 static void
 build(OvMsg *m, void *buf, size_t size, OvCall *call, const OvEvent *e)
@@ -96,6 +101,34 @@ refusal(int sqlstate)
 	return true;
 }
 
+/*
+ * An answer is on its way and must arrive: wait a little for room, and no
+ * longer than that; then the server log has at least a line.
+ */
+static void
+append_somehow(const OvMsg *m)
+{
+	for (int waited = 0; !ov_audit_try_append(m); waited += NOTE_STEP_MS)
+	{
+		if (waited >= NOTE_WAIT_MS || m->overflow || QueryCancelPending || ProcDiePending)
+		{
+			ov_audit_tell_log(m);
+			return;
+		}
+		(void) WaitLatch(NULL, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NOTE_STEP_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+void
+ov_audit_note(OvCall *call, const OvEvent *event)
+{
+	unsigned char buf[ROW_MAX];
+	OvMsg		m;
+
+	build(&m, buf, sizeof(buf), call, event);
+	append_somehow(&m);
+}
+
 void
 ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate)
 {
@@ -109,5 +142,5 @@ ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate)
 	denial.fingerprint = NULL;
 	denial.reason = unpack_sql_state(sqlstate);
 	build(&m, buf, sizeof(buf), call, &denial);
-	(void) ov_audit_try_append(&m);
+	append_somehow(&m);
 }

@@ -210,6 +210,8 @@ typedef struct OvEvent
 
 /* Appends the row; with "durable" returns when it is committed. */
 extern void ov_audit(OvCall *call, const OvEvent *event);
+/* The same without waiting for the row, and never an error: for what is no access. */
+extern void ov_audit_note(OvCall *call, const OvEvent *event);
 /* The same without waiting: many, and then ov_audit_settle() */
 extern void ov_audit_append_event(OvCall *call, const OvEvent *event);
 /* Waits for what has been appended, by a worker on this call's behalf too. */

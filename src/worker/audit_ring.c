@@ -18,6 +18,7 @@
 #define FULL_WAIT_MS 5000
 #define WRITER_WAIT_MS 5000
 #define COMMIT_WAIT_MS 15000
+#define TROUBLE_WAIT_MS 1500	/* when the writer says that it cannot write */
 
 static OvDatabase *my_entry;
 
@@ -85,6 +86,20 @@ count(OvDatabase *db, const OvMsg *row)
 	memcpy(e->outcome, e < end ? outcome : "", e < end ? outcome_len : 0);
 }
 
+/*
+ * Without the registry's lock, which every call of every session would take: a
+ * latch of somebody who has taken over the seat, or left it, is harmless, and
+ * whoever waits wakes the writer again.
+ */
+static void
+wake_writer(OvDatabase *db)
+{
+	volatile OvSeat *seat = &db->audit;
+
+	if (seat->pid != 0)
+		SetLatch(OV_PROC_LATCH(seat->procno));
+}
+
 /* Returns the position after the row, 0 if there is no room or the entry is no longer ours. */
 static uint64
 append(OvDatabase *db, const OvMsg *row)
@@ -107,7 +122,7 @@ append(OvDatabase *db, const OvMsg *row)
 	LWLockRelease(db->ring_lock);
 	OV_POINT("audit append");
 	if (end != 0)
-		ov_worker_wake(OV_WORKER_AUDIT, MyDatabaseId);
+		wake_writer(db);
 	return end;
 }
 
@@ -117,6 +132,16 @@ unavailable(const char *reason)
 	ov_raise(ERRCODE_OV_AUDIT_UNAVAILABLE, "the audit row could not be written",
 			 ov_detail("reason", reason, NULL),
 			 "No token is given without its audit row. See the server log; try again.");
+}
+
+/* The writer has failed at its last try, and goes on trying: raises when that has lasted. */
+static void
+mind_trouble(OvDatabase *db, TimestampTz start)
+{
+	uint32		state = pg_atomic_read_u32(&db->trouble);
+
+	if (state != 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TROUBLE_WAIT_MS))
+		unavailable(psprintf("the audit writer cannot write: SQLSTATE %s", unpack_sql_state((int) state)));
 }
 
 uint64
@@ -130,6 +155,12 @@ ov_audit_append(const OvMsg *row)
 		unavailable("row too long");
 	if (db == NULL)
 		unavailable("no audit writer for this database yet");
+	/* "batched" waits for nothing else: what is not being written must not be queued */
+	while (pg_atomic_read_u32(&db->trouble) != 0 && db->oid == MyDatabaseId)
+	{
+		mind_trouble(db, start);
+		(void) ConditionVariableTimedSleep(&db->moved, 100, PG_WAIT_EXTENSION);
+	}
 	while ((end = append(db, row)) == 0)
 	{
 		if (db->oid != MyDatabaseId)
@@ -154,6 +185,21 @@ ov_audit_try_append(const OvMsg *row)
 	OvDatabase *db = entry();
 
 	return db != NULL && !row->overflow && append(db, row) != 0;
+}
+
+void
+ov_audit_tell_log(const OvMsg *m)
+{
+	char	   *event = ov_msg_str(m, OV_TAG_EVENT);
+	char	   *user = ov_msg_str(m, OV_TAG_USER);
+	char	   *reason = ov_msg_str(m, OV_TAG_REASON);
+
+	ereport(LOG,
+			(errcode(ERRCODE_OV_AUDIT_UNAVAILABLE),
+			 errmsg("no room for an audit row: event %s, user %s, reason %s",
+					event ? event : "-", user ? user : "-", reason ? reason : "-"),
+			 errhint("The audit writer does not keep up; raise \"oauth_vault.audit_ring_size\"."),
+			 errhidestmt(true), errhidecontext(true)));
 }
 
 uint64
@@ -181,7 +227,7 @@ ov_audit_wait(uint64 position)
 
 		if (db->oid != MyDatabaseId)
 			unavailable("no audit writer for this database any more");
-
+		mind_trouble(db, start);
 		if (!ConditionVariableTimedSleep(&db->moved, 200, PG_WAIT_EXTENSION))
 			continue;
 		now = GetCurrentTimestamp();
@@ -225,4 +271,62 @@ ov_audit_committed(uint64 position)
 
 	pg_atomic_write_u64(&db->tail, position);
 	ConditionVariableBroadcast(&db->moved);
+}
+
+void
+ov_audit_trouble(int state)
+{
+	OvDatabase *db = entry();
+
+	if (db == NULL || pg_atomic_read_u32(&db->trouble) == (uint32) state)
+		return;
+	pg_atomic_write_u32(&db->trouble, (uint32) state);
+	ConditionVariableBroadcast(&db->moved);
+}
+
+/* ---- the trail's end ---- */
+
+void
+ov_audit_end_publish(Oid trail, int64 id, const unsigned char hash[32])
+{
+	OvDatabase *db = entry();
+
+	LWLockAcquire(db->ring_lock, LW_EXCLUSIVE);
+	if (db->trail != trail)
+		db->sealed_id = 0;
+	db->trail = trail;
+	db->end_id = id;
+	memcpy(db->end_hash, hash, sizeof(db->end_hash));
+	LWLockRelease(db->ring_lock);
+}
+
+void
+ov_audit_sealed_publish(int64 id)
+{
+	OvDatabase *db = entry();
+
+	LWLockAcquire(db->ring_lock, LW_EXCLUSIVE);
+	db->sealed_id = id;
+	LWLockRelease(db->ring_lock);
+}
+
+bool
+ov_audit_end_known(Oid trail, int64 *id, unsigned char hash[32], int64 *sealed)
+{
+	OvDatabase *db = entry();
+	bool		known = false;
+
+	if (db == NULL)
+		return false;
+	LWLockAcquire(db->ring_lock, LW_SHARED);
+	if (db->oid == MyDatabaseId && OidIsValid(trail) && db->trail == trail)
+	{
+		known = true;
+		*id = db->end_id;
+		if (sealed != NULL)
+			*sealed = db->sealed_id;
+		memcpy(hash, db->end_hash, sizeof(db->end_hash));
+	}
+	LWLockRelease(db->ring_lock);
+	return known;
 }

@@ -13,7 +13,9 @@
  * What it releases, and to whom:
  *	 access subkey of one person   a backend, with that person's proof (RELEASE)
  *	 whole user and connector keys network workers only, by registered PID
+ *	 MACs of audit heads           audit writers only, by registered PID
  *	 sealed records, wrapped keys  anybody who asks: they open nothing
+ *	 whether a head's MAC is good  anybody who asks
  *
  * Every answer is built in one static buffer that is cleansed after each use.
  */
@@ -25,6 +27,7 @@
 #include <time.h>
 
 #include "conceal.h"
+#include "core/chain.h"
 #include "core/codec.h"
 #include "core/keysource.h"
 #include "core/vaultfile.h"
@@ -191,6 +194,19 @@ wrap_aad(OvArena *arena, const OvMsg *m, OvAad *aad, bool *connector)
 	else
 		return false;
 	return aad->token_generation != 0;
+}
+
+/* The same for an audit key, which nobody is given */
+static bool
+audit_aad(OvArena *arena, const OvMsg *m, OvAad *aad)
+{
+	char	   *kind = field(arena, m, OV_TAG_KIND);
+
+	memset(aad, 0, sizeof(*aad));
+	fixed(m, OV_TAG_VAULT_ID, aad->vault_id, 16);
+	aad->token_generation = ov_msg_get_i64(m, OV_TAG_KEY_ID, 0);
+	aad->purpose = OV_PURPOSE_AUDIT_KEY;
+	return kind != NULL && strcmp(kind, OV_KIND_AUDIT) == 0 && aad->token_generation != 0;
 }
 
 static void
@@ -423,11 +439,13 @@ op_key_new(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	unsigned char wrapped[OV_KEY_LEN + OV_RECORD_OVERHEAD];
 	size_t		len = sizeof(wrapped);
 	bool		connector;
+	bool		audit;
 	OvAad		aad;
 	OvError		err = {0};
 	OvCode		code;
 
-	if (!wrap_aad(arena, m, &aad, &connector))
+	audit = audit_aad(arena, m, &aad);
+	if (!audit && !wrap_aad(arena, m, &aad, &connector))
 	{
 		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
 		return;
@@ -441,7 +459,7 @@ op_key_new(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	{
 		ov_msg_put(reply, OV_TAG_WRAPPED, wrapped, len);
 		put_version(reply);
-		if (is_network_worker(t))
+		if (!audit && is_network_worker(t))
 			put_keys(reply, connector, key);
 		ov_slot_answer(t, reply);
 	}
@@ -466,13 +484,12 @@ op_key_open(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	OPENSSL_cleanse(key, sizeof(key));
 }
 
-/* The same key under the active version.  Audit keys too, which nobody is given. */
+/* The same key under the active version; audit keys too. */
 static void
 op_rewrap(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 {
 	unsigned char key[OV_KEY_LEN];
 	unsigned char wrapped[OV_KEY_LEN + OV_RECORD_OVERHEAD];
-	char	   *kind = field(arena, m, OV_TAG_KIND);
 	const void *old;
 	size_t		len;
 	bool		connector;
@@ -485,16 +502,8 @@ op_rewrap(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 		refuse(t, "42501", "keys are wrapped anew for the network worker only", NULL, NULL);
 		return;
 	}
-	if (kind != NULL && strcmp(kind, OV_KIND_AUDIT) == 0)
-	{
-		memset(&aad, 0, sizeof(aad));
-		fixed(m, OV_TAG_VAULT_ID, aad.vault_id, 16);
-		aad.token_generation = ov_msg_get_i64(m, OV_TAG_KEY_ID, 0);
-		aad.purpose = OV_PURPOSE_AUDIT_KEY;
-	}
-	else if (!wrap_aad(arena, m, &aad, &connector))
-		kind = NULL;
-	if (kind == NULL || !ov_msg_get(m, OV_TAG_WRAPPED, &old, &len))
+	if (!(audit_aad(arena, m, &aad) || wrap_aad(arena, m, &aad, &connector)) ||
+		!ov_msg_get(m, OV_TAG_WRAPPED, &old, &len))
 	{
 		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
 		return;
@@ -599,6 +608,79 @@ op_seal(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
 	OPENSSL_cleanse(sub, sizeof(sub));
 }
 
+/* The audit key of the request; answers the error itself. */
+static bool
+open_audit_key(const OvTicket *t, OvArena *arena, const OvMsg *m, unsigned char key[OV_KEY_LEN])
+{
+	OvAad		aad;
+	OvError		err = {0};
+	const void *wrapped;
+	size_t		len;
+	OvCode		code;
+
+	if (!audit_aad(arena, m, &aad) || !ov_msg_get(m, OV_TAG_WRAPPED, &wrapped, &len))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return false;
+	}
+	code = ov_vaultfile_unwrap(vault, &aad, wrapped, len, key, &err);
+	if (code != OV_OK)
+		refuse_crypto(t, code, &err);
+	return code == OV_OK;
+}
+
+static void
+op_mac(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char mac[OV_HASH_LEN];
+	const void *data;
+	size_t		len;
+
+	if (!ov_is_worker_pid(OV_WORKER_AUDIT, t->requester_pid))
+	{
+		refuse(t, "42501", "heads of the audit trail are signed for the audit writer only", NULL, NULL);
+		return;
+	}
+	if (!ov_msg_get(m, OV_TAG_PLAIN, &data, &len))
+	{
+		refuse(t, "XX000", "malformed request to the key worker", NULL, NULL);
+		return;
+	}
+	if (!open_audit_key(t, arena, m, key))
+		return;
+	ov_chain_mac(key, sizeof(key), data, len, mac);
+	OPENSSL_cleanse(key, sizeof(key));
+	ov_msg_put(reply, OV_TAG_MAC, mac, sizeof(mac));
+	ov_slot_answer(t, reply);
+}
+
+static void
+op_mac_check(const OvTicket *t, OvArena *arena, const OvMsg *m, OvMsg *reply)
+{
+	unsigned char key[OV_KEY_LEN];
+	unsigned char good[1024];
+	const void *item;
+	size_t		len;
+	size_t		n = 0;
+
+	if (!open_audit_key(t, arena, m, key))
+		return;
+	for (size_t at = 0; n < sizeof(good) && ov_msg_next(m, &at, OV_TAG_ITEM, &item, &len);)
+	{
+		unsigned char mac[OV_HASH_LEN];
+
+		if (len >= OV_HASH_LEN)
+			ov_chain_mac(key, sizeof(key), (const char *) item + OV_HASH_LEN, len - OV_HASH_LEN, mac);
+		good[n++] = len >= OV_HASH_LEN && CRYPTO_memcmp(mac, item, OV_HASH_LEN) == 0;
+		/* what is right is not told to whoever asks with what is wrong */
+		OPENSSL_cleanse(mac, sizeof(mac));
+	}
+	OPENSSL_cleanse(key, sizeof(key));
+	ov_msg_put(reply, OV_TAG_RESULT, good, n);
+	ov_slot_answer(t, reply);
+}
+
 static void
 serve(const OvTicket *t, const OvMsg *m)
 {
@@ -639,6 +721,12 @@ serve(const OvTicket *t, const OvMsg *m)
 			break;
 		case OV_OP_REWRAP:
 			op_rewrap(t, arena, m, &reply);
+			break;
+		case OV_OP_MAC:
+			op_mac(t, arena, m, &reply);
+			break;
+		case OV_OP_MAC_CHECK:
+			op_mac_check(t, arena, m, &reply);
 			break;
 		default:
 			refuse(t, "XX000", "the key worker does not know this request", NULL, NULL);

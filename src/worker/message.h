@@ -30,6 +30,9 @@ typedef enum OvOp
 								 * HOSTS_DIGEST GENERATION PLAIN -> RECORD; the key never leaves */
 	OV_OP_REWRAP,				/* as KEY_OPEN -> WRAPPED VERSION KEY_FINGERPRINT, by the active version; network
 								 * workers only, and the key never leaves */
+	OV_OP_MAC,					/* KEY_ID VAULT_ID WRAPPED PLAIN -> MAC, of an audit head; audit writers only */
+	OV_OP_MAC_CHECK,			/* KEY_ID VAULT_ID WRAPPED ITEM*, each MAC and head -> RESULT, a byte for each, 1: it
+								 * is good */
 
 	/* to the network worker of this database */
 	OV_OP_BEGIN = 32,			/* TENANT USER ACTOR CONNECTOR SCOPE* ACCOUNT REDIRECT_URI LOGIN_HINT RETURN_TO

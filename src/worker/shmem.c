@@ -100,6 +100,7 @@ ov_shmem_startup(void)
 			pg_atomic_init_u64(&db->head, 0);
 			pg_atomic_init_u64(&db->tail, 0);
 			ConditionVariableInit(&db->moved);
+			pg_atomic_init_u32(&db->trouble, 0);
 			for (int f = 0; f < OV_NFIGURES; f++)
 				pg_atomic_init_u64(&db->figures[f], 0);
 		}
@@ -143,6 +144,8 @@ ov_database_entry(Oid oid, bool create)
 	vacant->held = false;
 	vacant->nreferences = 0;
 	pg_atomic_write_u64(&vacant->tail, pg_atomic_read_u64(&vacant->head));
+	pg_atomic_write_u32(&vacant->trouble, 0);
+	vacant->trail = InvalidOid;
 	memset(vacant->events, 0, sizeof(vacant->events));
 	vacant->nhosts = 0;
 	for (int f = 0; f < OV_NFIGURES; f++)

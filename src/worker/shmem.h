@@ -57,7 +57,14 @@ typedef struct OvDatabase
 	LWLock	   *ring_lock;
 	pg_atomic_uint64 head;
 	pg_atomic_uint64 tail;		/* everything before it is committed */
-	ConditionVariable moved;	/* tail has moved */
+	ConditionVariable moved;	/* tail has moved, or trouble has ended */
+	pg_atomic_uint32 trouble;	/* SQLSTATE for which the audit writer cannot write now; 0: none */
+
+	/* The last row committed in this server's life; ring_lock */
+	Oid			trail;			/* the table's OID; InvalidOid: none yet */
+	int64		end_id;
+	unsigned char end_hash[32];
+	int64		sealed_id;		/* and the last row under a head */
 
 	OvEventCount events[OV_EVENT_KINDS];	/* ring_lock; those in use come first */
 	pg_atomic_uint64 figures[OV_NFIGURES];

@@ -112,6 +112,8 @@ extern void ov_audit_wait(uint64 position);
 extern uint64 ov_audit_head(void);
 /* For workers: no ereport; false if it could not be queued now. */
 extern bool ov_audit_try_append(const OvMsg *row);
+/* A row that cannot be queued leaves at least a line in the server log. */
+extern void ov_audit_tell_log(const OvMsg *row);
 
 /*
  * What the network worker of this database found out about it (home.c): held,

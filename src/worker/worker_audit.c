@@ -116,20 +116,6 @@ build(OvMsg *m, const OvTrace *t)
 }
 
 static void
-tell_log(const OvMsg *m)
-{
-	char	   *event = ov_msg_str(m, OV_TAG_EVENT);
-	char	   *user = ov_msg_str(m, OV_TAG_USER);
-	char	   *reason = ov_msg_str(m, OV_TAG_REASON);
-
-	ereport(LOG,
-			(errcode(ERRCODE_OV_AUDIT_UNAVAILABLE),
-			 errmsg("no room for an audit row: event %s, user %s, reason %s",
-					event ? event : "-", user ? user : "-", reason ? reason : "-"),
-			 errhint("The audit writer does not keep up; raise \"oauth_vault.audit_ring_size\".")));
-}
-
-static void
 keep(const OvMsg *m)
 {
 	Kept	   *k = backlog_size + m->len > BACKLOG_MAX ? NULL :
@@ -137,7 +123,7 @@ keep(const OvMsg *m)
 
 	if (k == NULL)
 	{
-		tell_log(m);
+		ov_audit_tell_log(m);
 		return;
 	}
 	k->next = NULL;
@@ -197,6 +183,6 @@ ov_trace_leave(void)
 
 		ov_msg_init(&m, backlog->data, backlog->len);
 		m.len = backlog->len;
-		tell_log(&m);
+		ov_audit_tell_log(&m);
 	}
 }

@@ -13,6 +13,9 @@ $node->safe_psql('postgres', q{
 	SELECT oauth_vault.oauth_set_scope_policy('kept', '', NULL, ARRAY['openid']);
 	SELECT oauth_vault.oauth_set_provider('google', '{"display_name": "Our Google"}')});
 
+ov_wait_for('a head of the audit trail, and its key', sub {
+	$node->safe_psql('postgres', q{SELECT max(h.last_id) = max(a.audit_id) FROM oauth_vault.audit_head h, oauth_vault.audit a}) eq 't' });
+
 my $file = $node->backup_dir . '.sql';
 $node->command_ok([ 'pg_dump', '-d', 'postgres', '-f', $file ], 'pg_dump');
 my $dump = PostgreSQL::Test::Utils::slurp_file($file);
@@ -28,6 +31,9 @@ foreach my $what (
 	q{SELECT string_agg(p::text, ' ') FROM oauth_vault.oauth_providers p WHERE name = 'google'},
 	q{SELECT string_agg(h::text, ' ') FROM oauth_vault.home h},
 	q{SELECT string_agg(a::text, ' ' ORDER BY audit_id) FROM oauth_vault.audit a WHERE audit_id <= 5},
+	q{SELECT string_agg(h::text, ' ' ORDER BY last_id) FROM oauth_vault.audit_head h WHERE last_id <= 6},
+	q{SELECT string_agg(concat_ws(' ', c.oid::regclass, relkind, relrowsecurity, relforcerowsecurity, pg_get_userbyid(relowner),
+		pg_get_expr(relpartbound, c.oid)), E'\n' ORDER BY 1) FROM pg_class c WHERE relnamespace = 'oauth_vault'::regnamespace AND relname ~ '^audit'},
 	q{SELECT last_value, is_called FROM oauth_vault.vault_key_id})
 {
 	is($node->safe_psql('restored', $what), $node->safe_psql('postgres', $what), "the same here and there: $what");

@@ -68,7 +68,7 @@ CREATE FUNCTION state() RETURNS text LANGUAGE sql VOLATILE AS $$
 	SELECT md5((SELECT string_agg(row(connection_id, user_id, connector_id, account, status, token_generation, decision_epoch, provider_subject,
 			scopes, expires_at, hosts_digest, key_id, metadata, access_token, refresh_token, id_token)::text, ' ' ORDER BY connection_id)
 		FROM oauth_vault.connection))
-		|| ' ' || (SELECT count(*) FROM oauth_vault.grant_inbox) || ' ' || (SELECT count(*) FROM oauth_vault.vault_key)
+		|| ' ' || (SELECT count(*) FROM oauth_vault.grant_inbox) || ' ' || (SELECT count(*) FROM oauth_vault.vault_key WHERE kind <> 'audit')
 		|| ' ' || (SELECT count(*) FROM oauth_vault.connector) || ' ' || (SELECT count(*) FROM oauth_vault.provider_site)
 $$;
 SQL
