@@ -33,8 +33,12 @@ superuser(q{
 sub scan
 {
 	my ($from, $limit) = @_;
-	return qq{SELECT connection_id, refresh_at FROM oauth_vault.connection WHERE status = 'active'
-		AND refresh_at >= '$from' ORDER BY refresh_at LIMIT $limit};
+	return qq{SELECT n.connector_id, d.connection_id, d.refresh_at FROM oauth_vault.connector n
+		LEFT JOIN unnest(ARRAY[(SELECT connector_id FROM oauth_vault.connector)], ARRAY['$from'::timestamptz], ARRAY[$limit]) k (id, since, most)
+			ON k.id = n.connector_id
+		CROSS JOIN LATERAL (SELECT i.connection_id, i.refresh_at FROM (SELECT c.connection_id, c.refresh_at FROM oauth_vault.connection c
+			WHERE c.connector_id = n.connector_id AND c.status = 'active' AND c.refresh_at >= coalesce(k.since, '-infinity')
+			ORDER BY c.refresh_at LIMIT 2200) i LIMIT coalesce(k.most, 8)) d WHERE n.status = 'active'};
 }
 sub timed
 {
