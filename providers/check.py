@@ -134,9 +134,28 @@ def alternatives(pattern):
     return found + [pattern[start:]]
 
 
+def endings(pattern):
+    """The pattern with a group at its end taken apart, once for each alternative"""
+    for a in alternatives(pattern):
+        if not a.endswith(')') or a.endswith('\\)'):
+            yield a
+            continue
+        depth = 0
+        for i in range(len(a) - 1, -1, -1):
+            if a[i - 1:i] != '\\':
+                depth += {')': 1, '(': -1}.get(a[i], 0)
+            if depth == 0:
+                break
+        for inner in alternatives(a[i + 1:-1]):
+            yield from endings(a[:i] + inner)
+
+
 def closed(pattern):
     """Does every value end in a registered domain that the pattern spells out?"""
-    return all(re.search(r'(^|\\\.)[a-z0-9-]+\\\.[a-z]{2,}$', a) for a in alternatives(pattern))
+    # under co.uk, com.au and the like, everybody can register the next label
+    domain = re.compile(r'(^|//|\\\.)[a-z0-9-]+((\\\.(co|com|net|org|gov|ac|edu)\\\.[a-z]{2})|(\\\.[a-z]{2,}))$')
+    suffix = re.compile(r'(^|//|[^\\a-z0-9.-])(\\\.)?(co|com|net|org|gov|ac|edu)\\\.[a-z]{2}$')
+    return all(domain.search(e) and not suffix.search(e) for e in endings(pattern))
 
 
 def host_variables(document):

@@ -352,9 +352,11 @@ my %rules = (
 	},
 	'provider-name' => sub {
 		my ($files) = @_;
-		my %general = map { $_ => 1 } qw(oidc app user schema);
+		# parts of names that are words of the trade
+		my %general = map { $_ => 1 } qw(accounting ads analytics api app apps box business calendar connect drive lwa oauth
+			login linear legacy notion oidc sandbox schema sheets sp square threads user x);
 		my @names = grep { !$general{$_} } map { m{^providers/(\w+)\.json$} ? split(/_/, $1) : () } sort keys %$files;
-		my $any = join '|', map { quotemeta } @names;
+		my $any = join '|', map { length > 5 ? quotemeta : "(?<![a-z])\Q$_\E(?![a-z])" } @names;
 		for my $path (c_files($files), grep { !/catalogue/ } sql_files($files))
 		{
 			# comments too: code knows mechanisms, never companies

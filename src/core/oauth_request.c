@@ -85,6 +85,24 @@ form(Builder *b)
 	return s.data;
 }
 
+/* RFC 3986 section 2.1: for servers that read a + as itself */
+static char *
+percent_encoded(Builder *b)
+{
+	OvStr		s;
+
+	ov_str_init(&s, b->arena);
+	for (int i = 0; i < b->npairs; i++)
+	{
+		if (i > 0)
+			ov_str_putc(&s, '&');
+		ov_uri_encode(&s, b->pairs[i].name);
+		ov_str_putc(&s, '=');
+		ov_uri_encode(&s, b->pairs[i].value);
+	}
+	return s.data;
+}
+
 static char *
 json(Builder *b)
 {
@@ -220,7 +238,8 @@ ov_authorization_url(OvArena *arena, const OvProvider *p, const OvBegin *begin, 
 	for (const OvJson *s = with_scope != NULL ? with_scope->child : NULL; s != NULL; s = s->next)
 		if (has_scope(begin, s->key) && (code = add_extras(&b, s)) != OV_OK)
 			return code;
-	*url = ov_url_with_query(arena, endpoint, form(&b));
+	*url = ov_url_with_query(arena, endpoint, strcmp(ov_rule_text(b.section, "encoding", "form"), "percent") == 0 ?
+							 percent_encoded(&b) : form(&b));
 	if (ov_arena_failed(arena))
 		return ov_fail(err, OV_E_NOMEM, "out of memory");
 	/* what a browser gets is a URL that we would accept ourselves */
@@ -496,7 +515,10 @@ code_ok(const char *code)
 	return n > 0 && n <= 4096;
 }
 
-/* RFC 6749 section 4.1.3, RFC 7636 section 4.5 */
+/*
+ * RFC 6749 section 4.1.3, RFC 7636 section 4.5; or section 4.4.2, where the
+ * client's own grant gets the token for what the callback has named.
+ */
 OvCode
 ov_code_request(OvArena *arena, const OvProvider *p, const OvClient *client, const char *code,
 				const char *redirect_uri, const char *verifier, OvHttpRequest *req, OvError *err)
@@ -506,6 +528,15 @@ ov_code_request(OvArena *arena, const OvProvider *p, const OvClient *client, con
 	OvCode		rc;
 
 	start(&b, arena, p, p->token, client, req, err);
+	if (!ov_provider_needs_code(p))
+	{
+		if ((rc = endpoint_of(&b, p->token, p->token_url, "token", &url)) != OV_OK ||
+			(rc = add(&b, "grant_type", "client_credentials")) != OV_OK ||
+			(rc = authenticate(&b, NULL, url)) != OV_OK ||
+			(rc = add_extras(&b, ov_json_get(p->token, "params"))) != OV_OK)
+			return rc;
+		return finish(&b, url);
+	}
 	if (!code_ok(code))
 		return ov_fail(err, OV_E_SYNTAX, "the authorization code is malformed");
 	if (p->pkce && verifier == NULL)
@@ -542,6 +573,7 @@ ov_refresh_request(OvArena *arena, const OvProvider *p, const OvClient *client, 
 		return ov_fail(err, OV_E_NOTFOUND, "the provider has no refresh");
 	b.values.refresh_token = refresh_token;
 	b.values.access_token = access_token;
+	b.values.redirect_uri = p->redirect_uri;
 	if ((rc = endpoint_of(&b, p->refresh, p->token_url, "token", &url)) != OV_OK)
 		return rc;
 	if (strcmp(strategy, "standard") == 0)
@@ -563,6 +595,40 @@ ov_refresh_request(OvArena *arena, const OvProvider *p, const OvClient *client, 
 		(rc = add_extras(&b, ov_json_get(p->refresh, "params"))) != OV_OK)
 		return rc;
 	return finish(&b, url);
+}
+
+/* A call with a new access token, all of which the rules say */
+static OvCode
+call_request(OvArena *arena, const OvProvider *p, const OvJson *section, const char *what, const OvClient *client,
+			 const char *access_token, OvHttpRequest *req, OvError *err)
+{
+	Builder		b;
+	char	   *url;
+	OvCode		rc;
+
+	start(&b, arena, p, section, client, req, err);
+	if (section == NULL)
+		return ov_fail(err, OV_E_NOTFOUND, "the provider has no %s", what);
+	b.values.access_token = access_token;
+	if ((rc = endpoint_of(&b, section, p->token_url, what, &url)) != OV_OK ||
+		(rc = authenticate(&b, access_token, url)) != OV_OK ||
+		(rc = add_extras(&b, ov_json_get(section, "params"))) != OV_OK)
+		return rc;
+	return finish(&b, url);
+}
+
+OvCode
+ov_post_exchange_request(OvArena *arena, const OvProvider *p, const OvClient *client, const char *access_token,
+						 OvHttpRequest *req, OvError *err)
+{
+	return call_request(arena, p, p->post_exchange, "exchange of a short-lived token", client, access_token, req, err);
+}
+
+OvCode
+ov_lookup_request(OvArena *arena, const OvProvider *p, const OvClient *client, const char *access_token,
+				  OvHttpRequest *req, OvError *err)
+{
+	return call_request(arena, p, p->lookup, "lookup", client, access_token, req, err);
 }
 
 /* RFC 7009 section 2.1 */

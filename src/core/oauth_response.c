@@ -178,9 +178,9 @@ form_object(OvReader *r)
 	return object;
 }
 
-/* The body's object; NULL, with the reason, when there is none */
+/* The body's object, or array where that will do; NULL, with the reason, when there is none */
 static const OvJson *
-parse_body(OvReader *r, char *why, size_t size)
+parse_body(OvReader *r, bool array, char *why, size_t size)
 {
 	const OvHttpResponse *resp = r->resp;
 	const OvJson *root;
@@ -195,7 +195,7 @@ parse_body(OvReader *r, char *why, size_t size)
 	{
 		if (ov_json_parse(r->arena, resp->body, resp->body_len, &root, &err) != OV_OK)
 			snprintf(why, size, "%.100s", err.message);
-		else if (root->type != OV_JSON_OBJECT)
+		else if (root->type != OV_JSON_OBJECT && !(array && root->type == OV_JSON_ARRAY))
 			snprintf(why, size, "the answer is not a JSON object");
 		else
 			return root;
@@ -279,8 +279,8 @@ ov_retry_after(const OvHttpResponse *resp, int64_t now)
 
 /* ---- errors ---- */
 
-static bool
-same_scalar(const OvJson *a, const OvJson *b)
+bool
+ov_same_scalar(const OvJson *a, const OvJson *b)
 {
 	return a->type == b->type &&
 		((a->type != OV_JSON_STRING && a->type != OV_JSON_NUMBER) || strcmp(a->str, b->str) == 0);
@@ -307,7 +307,7 @@ entry_matches(OvReader *r, const OvJson *entry)
 	if (values == NULL && pattern == NULL)
 		return true;
 	for (const OvJson *want = values != NULL ? values->child : NULL; want != NULL; want = want->next)
-		if (same_scalar(v, want))
+		if (ov_same_scalar(v, want))
 			return true;
 	return pattern != NULL && (v->type == OV_JSON_STRING || v->type == OV_JSON_NUMBER) &&
 		ov_pattern_match(pattern, v->str, &found, NULL) == OV_OK && found;
@@ -380,8 +380,8 @@ conclude_error(OvReader *r)
 }
 
 /* Everything but a success, for both endpoints; status 200 does not come here. */
-static void
-conclude_status(OvReader *r, const char *why)
+void
+ov_conclude_status(OvReader *r, const char *why)
 {
 	int			status = r->resp->status;
 	const OvJson *code;
@@ -406,25 +406,29 @@ conclude_status(OvReader *r, const char *why)
 		ov_conclude(r, OV_OUT_MALFORMED, "the provider answers with status %d", status);
 }
 
-static void
-begin_reading(OvReader *r, OvArena *arena, const OvProvider *p, const OvJson *rules, const OvHttpResponse *resp,
-			  int64_t now, OvTokens *out)
+/* Transport failures and answers that are cut short say nothing about the grant. */
+bool
+ov_begin_reading(OvReader *r, OvArena *arena, const OvProvider *p, const OvJson *rules, const OvHttpResponse *resp,
+				 int64_t now, OvTokens *out)
 {
 	memset(out, 0, sizeof(*out));
 	*r = (OvReader) {.arena = arena, .provider = p, .rules = rules, .resp = resp, .now = now, .out = out};
 	out->retry_after = ov_retry_after(resp, now);
+	if (resp->transport_error == NULL && resp->status != 0)
+		return true;
+	ov_conclude(r, OV_OUT_TRANSIENT, "no answer: %.100s",
+			 resp->transport_error != NULL ?
+			 ov_clean_text(arena, resp->transport_error, strlen(resp->transport_error)) : "unknown reason");
+	return false;
 }
 
-/* Transport failures and answers that are cut short say nothing about the grant. */
-static bool
-no_answer(OvReader *r)
+bool
+ov_take_body(OvReader *r, bool array, char *why, size_t size)
 {
-	if (r->resp->transport_error == NULL && r->resp->status != 0)
-		return false;
-	ov_conclude(r, OV_OUT_TRANSIENT, "no answer: %.100s",
-			 r->resp->transport_error != NULL ?
-			 ov_clean_text(r->arena, r->resp->transport_error, strlen(r->resp->transport_error)) : "unknown reason");
-	return true;
+	take_document(r, parse_body(r, array, why, size));
+	if (r->root != NULL)
+		quote_error(r);
+	return r->root != NULL;
 }
 
 /* The rules' predicate for bodies that say in themselves whether they are a success */
@@ -437,28 +441,36 @@ succeeded(OvReader *r)
 	if (rule == NULL)
 		return true;
 	v = ov_lookup(r, ov_json_get_string(rule, "pointer"));
-	return v != NULL && same_scalar(v, ov_json_get(rule, "equals"));
+	return v != NULL && ov_same_scalar(v, ov_json_get(rule, "equals"));
 }
 
-void
-ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp, bool is_refresh, int64_t now,
-				  OvTokens *out)
+/* An error beside the tokens; not a member that has just said that there is none */
+static bool
+has_error(OvReader *r)
+{
+	const char *success = ov_json_get_string(ov_json_get(r->rules, "success"), "pointer");
+	const char *code = ov_rule_text(ov_json_get(r->rules, "error"), "code", "/error");
+
+	return (success == NULL || strcmp(success, code) != 0) && ov_response_field(r, "error", "code", "/error") != NULL;
+}
+
+static void
+token_response(OvArena *arena, const OvProvider *p, const OvJson *rules, const OvHttpResponse *resp, bool is_refresh,
+			   int64_t now, OvTokens *out)
 {
 	OvReader		r;
 	const OvJson *document;
 	const char *path;
 	char		why[128];
 
-	begin_reading(&r, arena, p, is_refresh ? p->refresh_response : p->response, resp, now, out);
-	if (no_answer(&r))
+	if (!ov_begin_reading(&r, arena, p, rules, resp, now, out))
 		return;
-	take_document(&r, parse_body(&r, why, sizeof(why)));
+	r.refreshing = is_refresh;
+	(void) ov_take_body(&r, false, why, sizeof(why));
 	document = r.root;
-	if (r.root != NULL)
-		quote_error(&r);
 	if (resp->status != 200)
 	{
-		conclude_status(&r, why);
+		ov_conclude_status(&r, why);
 		return;
 	}
 	if (r.root == NULL)
@@ -467,7 +479,7 @@ ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *res
 		return;
 	}
 	/* Some providers answer 200 to everything. */
-	if (!succeeded(&r) || ov_response_field(&r, "error", "code", "/error") != NULL)
+	if (!succeeded(&r) || has_error(&r))
 	{
 		bool		token = ov_response_token(&r, "access_token", "/access_token") != NULL;
 
@@ -478,16 +490,71 @@ ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *res
 		return;
 	}
 	path = ov_json_get_string(r.rules, "path");
-	if (path != NULL && ((r.root = ov_lookup(&r, path)) == NULL || r.root->type != OV_JSON_OBJECT))
+	if (path != NULL)
+	{
+		r.root = ov_lookup(&r, path);
+		/* take_document() has looked for the tokens at the top then, too */
+		if (r.root == NULL && ov_rule_flag(r.rules, "path_optional", false))
+			r.root = document;
+	}
+	if (r.root == NULL || r.root->type != OV_JSON_OBJECT)
 	{
 		r.root = document;
 		if (!conclude_mapped(&r))
 			ov_conclude(&r, OV_OUT_MALFORMED, "the answer has no token object");
 		return;
 	}
-	ov_read_tokens(&r, is_refresh);
+	ov_read_tokens(&r);
 	if (ov_arena_failed(arena))
 		ov_conclude(&r, OV_OUT_TRANSIENT, "out of memory");
+}
+
+void
+ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp, bool is_refresh, int64_t now,
+				  OvTokens *out)
+{
+	token_response(arena, p, is_refresh ? p->refresh_response : p->response, resp, is_refresh, now, out);
+}
+
+/* Both have come from ov_read_captured(). */
+static const char *
+merge_captured(OvArena *arena, const char *base, const char *more)
+{
+	const OvJson *a,
+			   *b;
+	OvStr		s;
+
+	if (base == NULL || more == NULL || ov_json_parse(arena, base, strlen(base), &a, NULL) != OV_OK ||
+		ov_json_parse(arena, more, strlen(more), &b, NULL) != OV_OK)
+		return base != NULL ? base : more;
+	ov_str_init(&s, arena);
+	ov_json_write(&s, ov_json_merge_patch(arena, a, b));
+	return s.data;
+}
+
+void
+ov_post_exchange_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp, int64_t now, OvTokens *out)
+{
+	OvTokens	first = *out;
+
+	token_response(arena, p, p->post_response, resp, false, now, out);
+	if (out->outcome != OV_OUT_OK)
+		return;
+	if (out->refresh_token == NULL)
+	{
+		out->refresh_token = first.refresh_token;
+		out->refresh_expires_at = first.refresh_expires_at;
+	}
+	if (out->id_token == NULL)
+		out->id_token = first.id_token;
+	if (out->scopes == NULL)
+	{
+		out->scopes = first.scopes;
+		out->nscopes = first.nscopes;
+	}
+	if (out->subject == NULL)
+		out->subject = first.subject;
+	out->captured = merge_captured(arena, first.captured, out->captured);
 }
 
 /* RFC 7009 section 2.2: 200 means gone, whatever the body; some providers have other words for it. */
@@ -500,10 +567,9 @@ ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *re
 	int64_t		n;
 	char		why[128];
 
-	begin_reading(&r, arena, p, p->revocation, resp, (int64_t) time(NULL), out);
-	if (no_answer(&r))
+	if (!ov_begin_reading(&r, arena, p, p->revocation, resp, (int64_t) time(NULL), out))
 		return;
-	take_document(&r, parse_body(&r, why, sizeof(why)));
+	take_document(&r, parse_body(&r, false, why, sizeof(why)));
 	good = statuses == NULL && resp->status == 200;
 	for (const OvJson *s = statuses != NULL ? statuses->child : NULL; s != NULL && !good; s = s->next)
 		good = ov_json_int64(s, false, &n) && n == resp->status;
@@ -517,7 +583,7 @@ ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *re
 	if (good && r.root != NULL && succeeded(&r))
 		ov_conclude(&r, OV_OUT_OK, "revoked");
 	else if (!good)
-		conclude_status(&r, why);
+		ov_conclude_status(&r, why);
 	else if (r.root == NULL)
 		ov_conclude(&r, OV_OUT_MALFORMED, "%s", why);
 	else if (!conclude_mapped(&r))

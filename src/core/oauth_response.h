@@ -16,6 +16,7 @@ typedef struct OvReader
 	const OvJson *root;			/* the token object less its secrets; NULL: the body is none */
 	const OvJson *tokens;		/* as it came: for the tokens themselves, and nothing else */
 	int64_t		now;
+	bool		refreshing;		/* not the first answer of a consent */
 	bool		duplicate;		/* a member that was looked for stands twice */
 	OvTokens   *out;
 } OvReader;
@@ -31,7 +32,21 @@ extern const OvJson *ov_response_field(OvReader *r, const char *section, const c
 extern const OvJson *ov_response_token(OvReader *r, const char *name, const char *otherwise);
 /* oauth_withhold.c: a copy in which secrets are null; the list ends with NULL */
 extern const OvJson *ov_withhold(OvArena *arena, const OvJson *v, bool named, const char *const *secrets);
+/* Begins to read an answer; false: there is none, and that is concluded */
+extern bool ov_begin_reading(OvReader *r, OvArena *arena, const OvProvider *p, const OvJson *rules,
+							 const OvHttpResponse *resp, int64_t now, OvTokens *out);
+/* Takes the body's document; false: it is none, and why says so */
+extern bool ov_take_body(OvReader *r, bool array, char *why, size_t size);
+/* Everything but a success; status 200 does not come here */
+extern void ov_conclude_status(OvReader *r, const char *why);
+/* Does a member equal a rule's value? */
+extern bool ov_same_scalar(const OvJson *a, const OvJson *b);
+/* oauth_tokens.c: by the rules' lists and pointers; false: what stands there is malformed */
+extern bool ov_read_expiry(OvReader *r, const char *list, const char *token, int64_t *out);
+extern bool ov_read_captured(OvReader *r);
+/* Scopes at this place of the answer, as response.scope has them written */
+extern bool ov_read_scopes_at(OvReader *r, const OvJson *v);
 /* oauth_tokens.c: fills r->out from the object, or concludes that it is malformed */
-extern void ov_read_tokens(OvReader *r, bool is_refresh);
+extern void ov_read_tokens(OvReader *r);
 
 #endif							/* OV_OAUTH_RESPONSE_H */

@@ -123,18 +123,35 @@ apply_expiry(OvReader *r, const OvJson *rule, const char *kind, const char *poin
 	return true;
 }
 
-/* The first rule that says anything wins; without rules it is expires_in's. */
-static bool
-read_expiry(OvReader *r, const char *list, const char *token, int64_t *out)
+/*
+ * The first rule that says anything wins, and no later than any cap; without
+ * rules it is expires_in's.  What counts from the consent is said once.
+ */
+bool
+ov_read_expiry(OvReader *r, const char *list, const char *token, int64_t *out)
 {
 	const OvJson *rules = ov_json_get(r->rules, list);
+	int64_t		cap = 0;
 
 	*out = 0;
 	if (rules == NULL && strcmp(list, "expiry") == 0)
 		return apply_expiry(r, NULL, "seconds", "/expires_in", token, out);
-	for (const OvJson *e = rules != NULL ? rules->child : NULL; e != NULL && *out == 0; e = e->next)
-		if (!apply_expiry(r, e, ov_json_get_string(e, "kind"), ov_json_get_string(e, "field"), token, out))
+	for (const OvJson *e = rules != NULL ? rules->child : NULL; e != NULL; e = e->next)
+	{
+		bool		is_cap = ov_rule_flag(e, "cap", false);
+		int64_t		at;
+
+		if ((*out != 0 && !is_cap) || (r->refreshing && strcmp(ov_rule_text(e, "from", "answer"), "consent") == 0))
+			continue;
+		if (!apply_expiry(r, e, ov_json_get_string(e, "kind"), ov_json_get_string(e, "field"), token, &at))
 			return false;
+		if (!is_cap)
+			*out = at;
+		else if (at != 0 && (cap == 0 || at < cap))
+			cap = at;
+	}
+	if (cap != 0 && (*out == 0 || *out > cap))
+		*out = cap;
 	if (*out != INT64_MAX && *out > r->now + TEN_YEARS)
 		*out = r->now + TEN_YEARS;
 	return true;
@@ -214,8 +231,11 @@ read_scopes(OvReader *r)
 	const OvJson *implies = ov_json_get(rule, "implies");
 	const OvJson *with_refresh = ov_json_get(rule, "with_refresh_token");
 	const OvJson *v = ov_response_field(r, "fields", "scope", "/scope");
+	const char *otherwise = ov_rule_text(rule, "otherwise", NULL);
+	OvValues	values = {.provider = r->provider};
 	ScopeList	s = {.arena = r->arena};
 	bool		said = v != NULL;
+	char	   *text;
 	int			n;
 
 	s.list = ov_arena_alloc(r->arena, sizeof(char *) * MAX_SCOPES);
@@ -229,6 +249,12 @@ read_scopes(OvReader *r)
 		said = true;
 		read_scope_member(&s, rule, m->str, v);
 	}
+	/* the answer does not say: what the callback did, for one */
+	if (!said && otherwise != NULL && ov_template_text(r->arena, &values, otherwise, &text, NULL) == OV_OK && text != NULL)
+	{
+		said = true;
+		split_scopes(&s, "", text, ov_rule_text(rule, "separators", " "));
+	}
 	if (!said)
 		return true;
 	/* What a granted scope says under another name, or includes */
@@ -241,6 +267,18 @@ read_scopes(OvReader *r)
 	for (const OvJson *m = with_refresh != NULL ? with_refresh->child : NULL; m != NULL && r->out->refresh_token != NULL;
 		 m = m->next)
 		add_scope(&s, "", m->str, m->len);
+	r->out->scopes = s.list;
+	r->out->nscopes = s.n;
+	return !s.bad;
+}
+
+bool
+ov_read_scopes_at(OvReader *r, const OvJson *v)
+{
+	ScopeList	s = {.arena = r->arena};
+
+	s.list = ov_arena_alloc(r->arena, sizeof(char *) * MAX_SCOPES);
+	read_scope_member(&s, ov_json_get(r->provider->response, "scope"), "", v);
 	r->out->scopes = s.list;
 	r->out->nscopes = s.n;
 	return !s.bad;
@@ -279,8 +317,8 @@ read_token_type(OvReader *r)
 }
 
 /* What the rules keep of the answer, as text; false when a variable's pattern refuses it */
-static bool
-read_captured(OvReader *r)
+bool
+ov_read_captured(OvReader *r)
 {
 	const OvJson *capture = ov_json_get(r->rules, "capture");
 	OvStr		s;
@@ -330,7 +368,7 @@ read_subject(OvReader *r)
 
 /* RFC 6749 section 5.1 */
 void
-ov_read_tokens(OvReader *r, bool is_refresh)
+ov_read_tokens(OvReader *r)
 {
 	OvTokens   *out = r->out;
 	const OvJson *access = ov_response_token(r, "access_token", "/access_token");
@@ -350,17 +388,17 @@ ov_read_tokens(OvReader *r, bool is_refresh)
 		out->access_token = access->str;
 		out->refresh_token = refresh != NULL ? refresh->str : NULL;
 		out->id_token = id != NULL ? id->str : NULL;
-		if (!read_expiry(r, "expiry", access->str, &out->expires_at) ||
-			!read_expiry(r, "refresh_expiry", out->refresh_token, &out->refresh_expires_at))
+		if (!ov_read_expiry(r, "expiry", access->str, &out->expires_at) ||
+			!ov_read_expiry(r, "refresh_expiry", out->refresh_token, &out->refresh_expires_at))
 			ov_conclude(r, OV_OUT_MALFORMED, "the expiry in the answer is malformed");
 		else if (!read_scopes(r))
 			ov_conclude(r, OV_OUT_MALFORMED, "the scope in the answer is malformed");
-		else if (!read_captured(r))
+		else if (!ov_read_captured(r))
 			ov_conclude(r, OV_OUT_MALFORMED, "the answer names something that the provider's rules do not allow");
 		else
 		{
 			/* a lifetime in the rules is that of a token that did come */
-			if (out->refresh_token == NULL && !is_refresh)
+			if (out->refresh_token == NULL && !r->refreshing)
 				out->refresh_expires_at = 0;
 			read_subject(r);
 			out->outcome = OV_OUT_OK;

@@ -51,7 +51,7 @@ ov_provider_hosts(OvArena *arena, const OvProvider *p, const char *const **hosts
 {
 	const OvJson *api_hosts = ov_json_get(p->api, "hosts");
 	const char *base = ov_json_get_string(p->api, "base");
-	Hosts		h = {arena, p, NULL, 0, 8 + (api_hosts != NULL ? api_hosts->count : 0)};
+	Hosts		h = {arena, p, NULL, 0, 10 + (api_hosts != NULL ? api_hosts->count : 0)};
 	OvStr		lines;
 	int			unique = 0;
 	OvCode		code;
@@ -59,6 +59,8 @@ ov_provider_hosts(OvArena *arena, const OvProvider *p, const char *const **hosts
 	h.list = ov_arena_alloc(arena, sizeof(char *) * (size_t) (h.max + 1));
 	if ((code = add_host(&h, p->token_url, true, err)) != OV_OK ||
 		(code = add_host(&h, ov_json_get_string(p->token, "url"), true, err)) != OV_OK ||
+		(code = add_host(&h, ov_json_get_string(p->post_exchange, "url"), true, err)) != OV_OK ||
+		(code = add_host(&h, ov_json_get_string(p->lookup, "url"), true, err)) != OV_OK ||
 		(code = add_host(&h, ov_json_get_string(p->refresh, "url"), true, err)) != OV_OK ||
 		(code = add_host(&h, ov_provider_can_revoke(p) ? p->revocation_url : NULL, true, err)) != OV_OK ||
 		(code = add_host(&h, ov_json_get_string(ov_json_get(p->revocation, "refresh_token"), "url"), true, err)) != OV_OK ||
@@ -100,6 +102,90 @@ bool
 ov_provider_can_refresh(const OvProvider *p)
 {
 	return strcmp(ov_rule_text(p->refresh, "strategy", "standard"), "none") != 0;
+}
+
+bool
+ov_provider_needs_code(const OvProvider *p)
+{
+	return strcmp(ov_rule_text(p->token, "grant", "authorization_code"), "authorization_code") == 0;
+}
+
+bool
+ov_provider_has_post_exchange(const OvProvider *p)
+{
+	return p->post_exchange != NULL;
+}
+
+bool
+ov_provider_has_lookup(const OvProvider *p)
+{
+	return p->lookup != NULL;
+}
+
+bool
+ov_provider_lookup_required(const OvProvider *p)
+{
+	return p->lookup != NULL && ov_rule_flag(p->lookup, "required", true);
+}
+
+bool
+ov_provider_keeps_redirect_uri(const OvProvider *p)
+{
+	const OvJson *params = ov_json_get(p->refresh, "params");
+
+	for (const OvJson *m = params != NULL ? params->child : NULL; m != NULL; m = m->next)
+		if (strstr(m->str, "{redirect_uri}") != NULL)
+			return true;
+	return false;
+}
+
+int64_t
+ov_provider_min_age(const OvProvider *p)
+{
+	int64_t		seconds = 0;
+
+	(void) ov_json_int64(ov_json_get(p->refresh, "min_age"), false, &seconds);
+	return seconds;
+}
+
+OvCode
+ov_provider_shared_key(OvArena *arena, const OvProvider *p, char **key, OvError *err)
+{
+	const char *rule = ov_json_get_string(p->refresh, "shared_key");
+	OvValues	values = {.provider = p};
+
+	*key = NULL;
+	return rule != NULL ? ov_template_text(arena, &values, rule, key, err) : OV_OK;
+}
+
+const char *
+ov_provider_subject(OvArena *arena, const OvProvider *p)
+{
+	const char *rule = ov_json_get_string(p->rules, "subject");
+	OvValues	values = {.provider = p};
+	char	   *subject;
+
+	if (rule == NULL || ov_template_text(arena, &values, rule, &subject, NULL) != OV_OK ||
+		subject == NULL || strlen(subject) > OV_MAX_VARIABLE)
+		return NULL;
+	return subject;
+}
+
+const char *
+ov_provider_slot(OvArena *arena, const OvProvider *p, int i, char **variables)
+{
+	const OvJson *slots = ov_json_get(p->rules, "slots");
+	const OvJson *slot = slots != NULL ? slots->child : NULL;
+	OvStr		s;
+
+	for (; slot != NULL && i > 0; i--)
+		slot = slot->next;
+	if (slot == NULL)
+		return NULL;
+	ov_str_init(&s, arena);
+	ov_json_write(&s, slot);
+	*variables = s.data;
+	return slot->key;
 }
 
 bool
@@ -200,7 +286,9 @@ ov_provider_begin_params(const OvProvider *p, const OvJson *params, OvError *err
 const char *
 ov_callback_code(OvArena *arena, const OvProvider *p, const OvParam *params)
 {
-	const char *code = ov_param(params, ov_rule_text(p->callback, "code", "code"));
+	const char *name = ov_rule_text(p->callback, "code", "code");
+	/* whoever took the callback apart calls it a code, whatever the provider does */
+	const char *code = ov_param(params, ov_param_count(params, name) > 0 ? name : "code");
 	const char *strip = ov_json_get_string(p->callback, "code_strip");
 	size_t		n,
 				m;
@@ -376,12 +464,13 @@ member(OvStr *out, const char *key, const char *value)
 }
 
 OvCode
-ov_api_credential(OvArena *arena, const OvProvider *p, const char *access_token, const char *token_type,
-				  char **json, OvError *err)
+ov_api_credential(OvArena *arena, const OvProvider *p, const char *client_id, const char *access_token,
+				  const char *token_type, char **json, OvError *err)
 {
+	OvClient	client = {client_id, NULL};
 	const OvJson *header = ov_json_get(p->api, "header");
 	const OvJson *headers = ov_json_get(p->api, "headers");
-	OvValues	values = {.provider = p, .access_token = access_token,
+	OvValues	values = {.provider = p, .client = &client, .access_token = access_token,
 	.token_type = token_type != NULL ? token_type : "Bearer"};
 	char	   *value,
 			   *base;

@@ -63,6 +63,22 @@ extern OvCode ov_authorization_url(OvArena *arena, const OvProvider *p, const Ov
 								   char **url, OvError *err);
 extern bool ov_provider_uses_pkce(const OvProvider *p);
 extern bool ov_provider_can_refresh(const OvProvider *p);
+/* Does the code exchange need a code?  Not where a client's own grant stands in for it. */
+extern bool ov_provider_needs_code(const OvProvider *p);
+extern bool ov_provider_has_post_exchange(const OvProvider *p);
+extern bool ov_provider_has_lookup(const OvProvider *p);
+extern bool ov_provider_lookup_required(const OvProvider *p);
+/* Do refreshes repeat the redirect URI?  It is then kept as "redirect_uri" among the grant's variables. */
+extern bool ov_provider_keeps_redirect_uri(const OvProvider *p);
+/* Seconds before which a token is not exchanged for another */
+extern int64_t ov_provider_min_age(const OvProvider *p);
+/* Grants of one connector with the same key have one refresh chain; NULL: each has its own. */
+extern OvCode ov_provider_shared_key(OvArena *arena, const OvProvider *p, char **key, OvError *err);
+/* The subject, where the rules make it of variables alone; NULL if they do not */
+extern const char *ov_provider_subject(OvArena *arena, const OvProvider *p);
+/* The i-th further token that a consent brings: its name and the variables that select its rules, as
+ * a flat JSON object; NULL: there is none. */
+extern const char *ov_provider_slot(OvArena *arena, const OvProvider *p, int i, char **variables);
 extern bool ov_provider_can_revoke(const OvProvider *p);
 /* What a revocation ends */
 typedef enum OvRevocationEnds
@@ -82,12 +98,19 @@ extern OvCode ov_callback_capture(OvArena *arena, const OvProvider *p, const OvC
 								  const OvParam *params, char **captured, OvError *err);
 /* the authorization code under the name that the provider gives it; NULL if none */
 extern const char *ov_callback_code(OvArena *arena, const OvProvider *p, const OvParam *params);
+/* code: NULL where ov_provider_needs_code() says so */
 extern OvCode ov_code_request(OvArena *arena, const OvProvider *p, const OvClient *client,
 							  const char *code, const char *redirect_uri, const char *verifier,
 							  OvHttpRequest *req, OvError *err);
 extern OvCode ov_refresh_request(OvArena *arena, const OvProvider *p, const OvClient *client,
 								 const char *refresh_token, const char *access_token,
 								 OvHttpRequest *req, OvError *err);
+/* A short-lived token for a long-lived one, right after the code exchange */
+extern OvCode ov_post_exchange_request(OvArena *arena, const OvProvider *p, const OvClient *client,
+									   const char *access_token, OvHttpRequest *req, OvError *err);
+/* What the provider tells of the account behind a new token */
+extern OvCode ov_lookup_request(OvArena *arena, const OvProvider *p, const OvClient *client,
+								const char *access_token, OvHttpRequest *req, OvError *err);
 /* kind: "refresh_token" or "access_token"; OV_E_NOTFOUND when the rule has no such step */
 extern OvCode ov_revoke_request(OvArena *arena, const OvProvider *p, const OvClient *client,
 								const char *kind, const char *token, OvHttpRequest *req, OvError *err);
@@ -141,12 +164,18 @@ extern int64_t ov_answer_date(const OvHttpResponse *resp);
 extern int64_t ov_retry_after(const OvHttpResponse *resp, int64_t now);
 extern void ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
 							  bool is_refresh, int64_t now, OvTokens *out);
+/* Fills in what the long-lived token's answer brought; out has the code exchange's. */
+extern void ov_post_exchange_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
+									  int64_t now, OvTokens *out);
+/* captured, scopes and expires_at alone, where the rules say so */
+extern void ov_lookup_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
+							   int64_t now, OvTokens *out);
 extern void ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
 							   OvTokens *out);
 
 /* API side: {"header_name":..,"header_value":..,"api_base":..,"headers":{..}} as JSON */
-extern OvCode ov_api_credential(OvArena *arena, const OvProvider *p, const char *access_token,
-								const char *token_type, char **json, OvError *err);
+extern OvCode ov_api_credential(OvArena *arena, const OvProvider *p, const char *client_id,
+								const char *access_token, const char *token_type, char **json, OvError *err);
 
 /* ---- discovery (RFC 8414, OIDC Discovery) ---- */
 /* URLs to try in order for an issuer */

@@ -2,7 +2,7 @@
  * provider_internal.h
  *	  What the provider_*.c and oauth_*.c files share; nobody else includes this.
  *
- * A loaded provider keeps the checked rule document itself: provider_load.c
+ * A loaded provider keeps the checked rule document itself: provider_language.c
  * has made sure that every member has the type, the pointer and the template
  * syntax that its users rely on, so that they read it without checking again.
  */
@@ -33,6 +33,9 @@ struct OvProvider
 	const OvJson *authorization;
 	const OvJson *callback;
 	const OvJson *token;
+	const OvJson *post_exchange;
+	const OvJson *post_response;	/* response with post_exchange.response merged in */
+	const OvJson *lookup;
 	const OvJson *refresh;
 	const OvJson *response;
 	const OvJson *refresh_response; /* the same with refresh.response merged in */
@@ -43,6 +46,7 @@ struct OvProvider
 	const char *issuer_pattern; /* NULL: exact or unknown */
 	bool		iss_required;
 	bool		pkce;
+	const char *redirect_uri;	/* of the grant, where it is kept for refreshes; NULL: not known */
 
 	/* from the metadata, taken literally; NULL where the rules say it */
 	const char *authorization_url;
@@ -76,7 +80,7 @@ typedef enum TemplateUse
 {
 	TEMPLATE_URL = 1,			/* variables and {client_id} */
 	TEMPLATE_REQUEST = 2,		/* these and what a request carries */
-	TEMPLATE_API = 4,			/* variables, {access_token}, {token_type} */
+	TEMPLATE_API = 4,			/* variables, {client_id}, {access_token}, {token_type} */
 	TEMPLATE_SUBJECT = 8		/* variables and {/json/pointer} */
 } TemplateUse;
 
@@ -94,6 +98,10 @@ extern OvCode ov_check_endpoint(OvArena *arena, const char *url, OvUrl *parsed, 
 extern const Variable *ov_variable(const OvProvider *p, const char *name);
 extern OvCode ov_variable_check(const OvJson *rule, const char *name, const char *value, OvError *err);
 extern bool ov_variable_has_source(const OvJson *rule, const char *source);
+
+/* ---- provider_language.c ---- */
+
+extern OvCode ov_rules_check(const OvJson *rules, OvError *err);
 
 /* ---- provider_load.c ---- */
 

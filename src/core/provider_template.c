@@ -65,7 +65,7 @@ static const struct
 	const char *name;
 	int			uses;
 }			builtins[] = {
-	{"client_id", TEMPLATE_URL | TEMPLATE_REQUEST},
+	{"client_id", TEMPLATE_URL | TEMPLATE_REQUEST | TEMPLATE_API},
 	{"client_secret", TEMPLATE_REQUEST},
 	{"code", TEMPLATE_REQUEST},
 	{"redirect_uri", TEMPLATE_REQUEST},

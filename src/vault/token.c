@@ -398,7 +398,7 @@ broken_rules(const OvError *err)
  * where they say, so the hosts must be those that the person consented to.
  */
 static const OvProvider *
-provider_of(OvArena *arena, const OvConnection *c)
+provider_of(OvArena *arena, const OvConnection *c, const char **client_id)
 {
 	OvConnector *connector = ov_connector_by_id(c->connector_id);
 	const OvProvider *provider;
@@ -410,6 +410,7 @@ provider_of(OvArena *arena, const OvConnection *c)
 
 	if (connector == NULL)
 		ov_no_connection("unknown_connector");
+	*client_id = connector->client_id;
 	code = ov_connector_provider(arena, connector, c->metadata, &provider, &err);
 	if (code == OV_OK)
 		code = ov_provider_hosts(arena, provider, &hosts, &nhosts, digest, &err);
@@ -424,15 +425,15 @@ provider_of(OvArena *arena, const OvConnection *c)
 
 /* How to send the token: {header_name, header_value, api_base, headers} */
 static const OvJson *
-api_credential(OvArena *arena, const OvProvider *provider, const OvConnection *c, const text *token)
+api_credential(OvArena *arena, const OvProvider *provider, const char *client_id, const OvConnection *c, const text *token)
 {
 	OvError		err = {0};
 	char	   *json_text;
 	const OvJson *json = NULL;
 	OvCode		code;
 
-	code = ov_api_credential(arena, provider, ov_arena_strndup(arena, VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token)),
-							 c->token_type, &json_text, &err);
+	code = ov_api_credential(arena, provider, client_id,
+							 ov_arena_strndup(arena, VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token)), c->token_type, &json_text, &err);
 	if (code == OV_OK)
 		code = ov_json_parse(arena, json_text, strlen(json_text), &json, &err);
 	if (code == OV_OK && ov_arena_failed(arena))
@@ -453,10 +454,11 @@ text_member(const OvJson *json, const char *key, bool *isnull)
 
 /* The one row; of the copies of the token only the row and the caller's text are left. */
 static Datum
-credential_row(OvCall *call, FunctionCallInfo fcinfo, const OvConnection *c, const OvProvider *provider, text *token)
+credential_row(OvCall *call, FunctionCallInfo fcinfo, const OvConnection *c, const OvProvider *provider,
+			   const char *client_id, text *token)
 {
 	OvArena    *arena = ov_call_arena(call);
-	const OvJson *json = api_credential(arena, provider, c, token);
+	const OvJson *json = api_credential(arena, provider, client_id, c, token);
 	const OvJson *headers;
 	OvStr		s;
 	Datum		values[8];
@@ -493,16 +495,17 @@ credential(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	Want		want;
 	OvConnection *c;
 	const OvProvider *provider;
+	const char *client_id;
 	text	   *token;
 	volatile Datum row = (Datum) 0;
 
 	read_arguments(fcinfo, &want, event);
 	c = find(call, &want, event);
-	provider = provider_of(arena, c);
+	provider = provider_of(arena, c, &client_id);
 	token = hand_out(call, c, event);
 	PG_TRY();
 	{
-		row = credential_row(call, fcinfo, c, provider, token);
+		row = credential_row(call, fcinfo, c, provider, client_id, token);
 	}
 	PG_FINALLY();
 	{

@@ -140,7 +140,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				(void) ov_callback_code(arena, p, params);
 				(void) ov_check_iss(p, ov_param(params, "iss"), &err);
 			}
-			if (ov_api_credential(arena, p, "access", "Bearer", &text, &err) == OV_OK)
+			if (ov_api_credential(arena, p, "id", "access", "Bearer", &text, &err) == OV_OK)
 			{
 				const OvJson *v;
 				const char *value;

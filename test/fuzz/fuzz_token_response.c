@@ -38,7 +38,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (out.captured != NULL)
 			REQUIRE(ov_json_parse(arena, out.captured, strlen(out.captured), &v, &err) == OV_OK && v->type == OV_JSON_OBJECT);
 		/* What a caller would be given with that token */
-		if (ov_api_credential(arena, fuzz_provider(which), out.access_token, out.token_type, &json, &err) == OV_OK)
+		if (ov_api_credential(arena, fuzz_provider(which), "client", out.access_token, out.token_type, &json, &err) == OV_OK)
 			REQUIRE(ov_json_parse(arena, json, strlen(json), &v, &err) == OV_OK);
 		else
 			REQUIRE(err.message[0] != '\0');

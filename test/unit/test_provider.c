@@ -430,6 +430,8 @@ callback(void)
 	q = load("{" MINIMAL ",'callback':{'code_strip':'#_'}}", NULL, NULL);
 	is_str(ov_callback_code(arena, q, params), "abc", "the code without an ending");
 	q = load("{" MINIMAL ",'callback':{'code':'nothing'}}", NULL, NULL);
+	is_str(ov_callback_code(arena, q, params), "abc#_", "or under its usual name, from whoever took the callback apart");
+	(void) ov_form_parse(arena, T("state=s"), &params, &err);
 	ok(ov_callback_code(arena, q, params) == NULL, "no code");
 }
 
@@ -480,20 +482,20 @@ credential(void)
 		"'api':{'base':'{base}','hosts':['*.my.example','one.example:8443']}}";
 	char	   *out;
 
-	ok(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "tok", NULL, &out, &err) == OV_OK, "a credential");
+	ok(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "id", "tok", NULL, &out, &err) == OV_OK, "a credential");
 	is_str(out, "{\"header_name\":\"Authorization\",\"header_value\":\"Bearer tok\",\"api_base\":null,\"headers\":{}}", "as RFC 6750 has it");
 	ok(ov_api_credential(arena, load("{" MINIMAL ",'variables':{'v':{'pattern':'.*'}},'api':{'base':'https://api.example/{v}',"
 									 "'header':{'name':'X-Token','value':'Token {access_token}'},'headers':{'X-V':'{v}','X-W':'w'}}}",
-									 NULL, "{'v':'a/b'}"), "t\"k", "Bearer", &out, &err) == OV_OK, "another");
+									 NULL, "{'v':'a/b'}"), "id", "t\"k", "Bearer", &out, &err) == OV_OK, "another");
 	is_str(out, "{\"header_name\":\"X-Token\",\"header_value\":\"Token t\\\"k\",\"api_base\":\"https://api.example/a%2Fb\","
 		   "\"headers\":{\"X-V\":\"a/b\",\"X-W\":\"w\"}}", "as the rules have it");
-	is_int(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "a\r\nX: y", "Bearer", &out, &err), OV_E_DENIED, "a token with a line break");
-	is_int(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "\xc3\xa9", "Bearer", &out, &err), OV_E_DENIED, "or outside ASCII");
+	is_int(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "id", "a\r\nX: y", "Bearer", &out, &err), OV_E_DENIED, "a token with a line break");
+	is_int(ov_api_credential(arena, load("{" MINIMAL "}", NULL, NULL), "id", "\xc3\xa9", "Bearer", &out, &err), OV_E_DENIED, "or outside ASCII");
 
-	ok(ov_api_credential(arena, load(moving, NULL, NULL), "t", NULL, &out, &err) == OV_OK && strstr(out, "\"api_base\":null") != NULL,
+	ok(ov_api_credential(arena, load(moving, NULL, NULL), "id", "t", NULL, &out, &err) == OV_OK && strstr(out, "\"api_base\":null") != NULL,
 	   "a base that did not come");
-	ok(ov_api_credential(arena, load(moving, NULL, "{'base':'https://x.my.example'}"), "t", NULL, &out, &err) == OV_OK, "below a listed domain");
-	ok(ov_api_credential(arena, load(moving, NULL, "{'base':'https://one.example:8443'}"), "t", NULL, &out, &err) == OV_OK, "a listed host");
+	ok(ov_api_credential(arena, load(moving, NULL, "{'base':'https://x.my.example'}"), "id", "t", NULL, &out, &err) == OV_OK, "below a listed domain");
+	ok(ov_api_credential(arena, load(moving, NULL, "{'base':'https://one.example:8443'}"), "id", "t", NULL, &out, &err) == OV_OK, "a listed host");
 	for (int i = 0; i < 6; i++)
 	{
 		static const char *const bases[] = {
@@ -501,7 +503,7 @@ credential(void)
 			"{'base':'https://one.example'}", "{'base':'https://x.my.example:8443'}", "{'base':'http://x.my.example'}"
 		};
 
-		is_int(ov_api_credential(arena, load(moving, NULL, bases[i]), "t", NULL, &out, &err), OV_E_DENIED, "not to %s", bases[i]);
+		is_int(ov_api_credential(arena, load(moving, NULL, bases[i]), "id", "t", NULL, &out, &err), OV_E_DENIED, "not to %s", bases[i]);
 	}
 	for (int i = 0; i < 3; i++)
 	{
@@ -509,7 +511,7 @@ credential(void)
 
 		is_int(ov_api_credential(arena, load(ov_arena_printf(arena, "{" MINIMAL ",'variables':{'base':{'pattern':'.*','source':['response']}},"
 															 "'api':{'base':'{base}','hosts':['%s']}}", wild[i]), NULL, "{'base':'https://evil.example'}"),
-								 "t", NULL, &out, &err), OV_E_DENIED, "%s is no domain", wild[i]);
+								 "id", "t", NULL, &out, &err), OV_E_DENIED, "%s is no domain", wild[i]);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
  * test_provider_catalogue.c
- *	  Every file of providers/, request by request and answer by answer, as the
+ *	  Eight files of providers/, request by request and answer by answer, as the
  *	  provider's documentation has them.
  */
 #include "core/provider_internal.h"
@@ -114,7 +114,7 @@ credential(const OvProvider *p)
 {
 	char	   *text;
 
-	return ov_api_credential(arena, p, "a", "Bearer", &text, &err) == OV_OK ? text : err.message;
+	return ov_api_credential(arena, p, "id", "a", "Bearer", &text, &err) == OV_OK ? text : err.message;
 }
 
 static void
