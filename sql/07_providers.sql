@@ -18,10 +18,10 @@ SELECT name, t.* FROM oauth_vault.oauth_providers, LATERAL pg_temp.try(format('S
 SELECT bool_and(t.state = '00000') AS dropped
 	FROM oauth_vault.oauth_providers, LATERAL pg_temp.try(format('SELECT oauth_vault.oauth_drop_provider(%L)', name)) t;
 
--- and be a connector's, but for the one that is nobody's without an issuer
+-- and be a connector's, but for those that are nobody's without an issuer
 SELECT name, t.* FROM oauth_vault.oauth_providers, LATERAL pg_temp.try(format(
 		'SELECT oauth_vault.oauth_create_connector(%L, %L, ''client'', ''secret'', ''https://app.example/cb'')', 'try-' || name, name)) t
-	WHERE t.state <> '00000' ORDER BY name;
+	WHERE t.state <> '00000' ORDER BY name COLLATE "C";
 SELECT count(oauth_vault.oauth_drop_connector(name)) > 0 AS dropped FROM oauth_vault.oauth_connectors WHERE name LIKE 'try-%';
 
 -- A correction of a built-in one, and one of the site's own

@@ -9,17 +9,33 @@
  */
 #include "core/oauth_response.h"
 
+#include "core/jwt.h"
+
 #include <string.h>
 
-/* What a condition wants: its value, or what its template stands for; NULL: it does not apply */
+/* What the access token says itself, where it is a JWT */
 static const OvJson *
-wanted(OvReader *r, const OvJson *condition)
+claim_of(OvReader *r, const char *token, const char *name)
+{
+	const OvJson *header,
+			   *claims;
+
+	if (token == NULL || ov_jwt_peek(r->arena, token, strlen(token), &header, &claims, NULL) != OV_OK)
+		return NULL;
+	return ov_json_get(claims, name);
+}
+
+/* What a condition wants: its value, or what its template or claim stands for; NULL: it does not apply */
+static const OvJson *
+wanted(OvReader *r, const char *token, const OvJson *condition)
 {
 	const OvJson *equals = ov_json_get(condition, "equals");
 	OvValues	values = {.provider = r->provider};
 	OvJson	   *v;
 	char	   *text;
 
+	if (equals == NULL)
+		return claim_of(r, token, ov_json_get_string(condition, "claim"));
 	if (equals->type != OV_JSON_STRING)
 		return equals;
 	if (ov_template_text(r->arena, &values, equals->str, &text, NULL) != OV_OK || text == NULL)
@@ -41,11 +57,11 @@ equal(const OvJson *v, const OvJson *want)
 }
 
 static bool
-fits(OvReader *r, const OvJson *element, const OvJson *conditions)
+fits(OvReader *r, const char *token, const OvJson *element, const OvJson *conditions)
 {
 	for (const OvJson *c = conditions != NULL ? conditions->child : NULL; c != NULL; c = c->next)
 	{
-		const OvJson *want = wanted(r, c);
+		const OvJson *want = wanted(r, token, c);
 		const OvJson *v = ov_json_at(element, ov_json_get_string(c, "pointer"));
 
 		if (want != NULL && (v == NULL || !equal(v, want)))
@@ -56,20 +72,21 @@ fits(OvReader *r, const OvJson *element, const OvJson *conditions)
 
 /* The first element that all conditions fit */
 static const OvJson *
-choose(OvReader *r, const OvJson *selection)
+choose(OvReader *r, const char *token, const OvJson *selection)
 {
 	const OvJson *list = ov_lookup(r, ov_json_get_string(selection, "list"));
 
 	if (list == NULL || list->type != OV_JSON_ARRAY)
 		return NULL;
 	for (const OvJson *e = list->child; e != NULL; e = e->next)
-		if (fits(r, e, ov_json_get(selection, "where")))
+		if (fits(r, token, e, ov_json_get(selection, "where")))
 			return e;
 	return NULL;
 }
 
 void
-ov_lookup_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp, int64_t now, OvTokens *out)
+ov_lookup_response(OvArena *arena, const OvProvider *p, const char *access_token, const OvHttpResponse *resp,
+				   int64_t now, OvTokens *out)
 {
 	const OvJson *selection = ov_json_get(p->lookup, "select");
 	const char *scope = ov_json_get_string(p->lookup, "scope");
@@ -87,7 +104,7 @@ ov_lookup_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *re
 			ov_conclude(&r, OV_OUT_MALFORMED, "%s", why);
 		return;
 	}
-	if (selection != NULL && (r.root = choose(&r, selection)) == NULL)
+	if (selection != NULL && (r.root = choose(&r, access_token, selection)) == NULL)
 	{
 		ov_conclude(&r, OV_OUT_MALFORMED, "the provider names no account that fits");
 		return;

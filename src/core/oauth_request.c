@@ -202,6 +202,8 @@ ov_authorization_url(OvArena *arena, const OvProvider *p, const OvBegin *begin, 
 	OvCode		code;
 
 	*url = NULL;
+	if (p->issuer_open)
+		return ov_fail(err, OV_E_CONFIG, "a variable of the provider's issuer has no value");
 	if (begin->state == NULL || begin->state[0] == '\0')
 		return ov_fail(err, OV_E_CONFIG, "an authorization request without a state");
 	if ((code = ov_url_parse(arena, begin->redirect_uri != NULL ? begin->redirect_uri : "", &parsed, err)) != OV_OK)

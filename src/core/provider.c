@@ -129,6 +129,14 @@ ov_provider_lookup_required(const OvProvider *p)
 }
 
 bool
+ov_provider_renews_itself(const OvProvider *p)
+{
+	const char *strategy = ov_rule_text(p->refresh, "strategy", "standard");
+
+	return strcmp(strategy, "exchange") == 0 || strcmp(strategy, "client_credentials") == 0;
+}
+
+bool
 ov_provider_keeps_redirect_uri(const OvProvider *p)
 {
 	const OvJson *params = ov_json_get(p->refresh, "params");
@@ -238,6 +246,8 @@ ov_check_iss(const OvProvider *p, const char *iss, OvError *err)
 	bool		match;
 	OvCode		code;
 
+	if (p->issuer_open)
+		return ov_fail(err, OV_E_CONFIG, "a variable of the provider's issuer has no value");
 	if (iss == NULL)
 	{
 		if (p->iss_required)

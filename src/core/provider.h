@@ -68,6 +68,8 @@ extern bool ov_provider_needs_code(const OvProvider *p);
 extern bool ov_provider_has_post_exchange(const OvProvider *p);
 extern bool ov_provider_has_lookup(const OvProvider *p);
 extern bool ov_provider_lookup_required(const OvProvider *p);
+/* Is it by the access token, or by the client alone, that a token is renewed? */
+extern bool ov_provider_renews_itself(const OvProvider *p);
 /* Do refreshes repeat the redirect URI?  It is then kept as "redirect_uri" among the grant's variables. */
 extern bool ov_provider_keeps_redirect_uri(const OvProvider *p);
 /* Seconds before which a token is not exchanged for another */
@@ -137,7 +139,7 @@ typedef struct OvHttpResponse
 	const char *date;			/* raw header or NULL */
 	const char *body;
 	size_t		body_len;
-#define OV_MAX_SENT 6
+#define OV_MAX_SENT 8
 	const char *secrets[OV_MAX_SENT];	/* sent in the request, NULL where none: never quoted from the answer */
 } OvHttpResponse;
 
@@ -168,8 +170,8 @@ extern void ov_token_response(OvArena *arena, const OvProvider *p, const OvHttpR
 extern void ov_post_exchange_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
 									  int64_t now, OvTokens *out);
 /* captured, scopes and expires_at alone, where the rules say so */
-extern void ov_lookup_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
-							   int64_t now, OvTokens *out);
+extern void ov_lookup_response(OvArena *arena, const OvProvider *p, const char *access_token,
+							   const OvHttpResponse *resp, int64_t now, OvTokens *out);
 extern void ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp,
 							   OvTokens *out);
 

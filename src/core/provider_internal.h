@@ -43,6 +43,7 @@ struct OvProvider
 	const OvJson *api;
 
 	const char *issuer;			/* NULL: unknown */
+	bool		issuer_open;	/* a variable of it has no value: nobody can be sent there, or come back */
 	const char *issuer_pattern; /* NULL: exact or unknown */
 	bool		iss_required;
 	bool		pkce;

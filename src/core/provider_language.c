@@ -94,7 +94,7 @@ LIST(changes, change);
 ENUM(source, "connector", "begin", "callback", "response");
 LIST(sources, source);
 OBJECT(variable, {"pattern", &pattern, true}, {"default", &text, false}, {"source", &sources, false},
-	   {"description", &text, false});
+	   {"path", &flag, false}, {"description", &text, false});
 MAP(variables, variable);
 MAP(overlay, any);
 MAP(overlays, overlay);
@@ -168,7 +168,7 @@ OBJECT(refresh, REQUEST, {"strategy", &strategy, false}, {"rotates", &rotates, f
 
 /* Calls between the code exchange and the connection */
 OBJECT(post_exchange, REQUEST, {"response", &response, false});
-OBJECT(condition, {"pointer", &pointer, true}, {"equals", &scalar, true});
+OBJECT(condition, {"pointer", &pointer, true}, {"equals", &scalar, false}, {"claim", &text, false});
 LIST(conditions, condition);
 OBJECT(selection, {"list", &pointer, true}, {"where", &conditions, false});
 OBJECT(lookup, REQUEST, {"select", &selection, false}, {"capture", &map_of_pointers, false}, {"scope", &pointer, false},
@@ -525,6 +525,8 @@ check_lookup(Checker *c, const OvJson *lookup)
 	{
 		const char *equals = ov_json_get_string(w, "equals");
 
+		if ((ov_json_get(w, "equals") != NULL) == (ov_json_get(w, "claim") != NULL))
+			return bad(c, "lookup", "has a condition with both or neither of \"equals\" and \"claim\"");
 		if (equals != NULL && (code = ov_template_check(c->variables, equals, TEMPLATE_URL, c->err)) != OV_OK)
 			return code;
 	}

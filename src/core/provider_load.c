@@ -185,7 +185,9 @@ take_issuer(OvArena *arena, OvProvider *p, OvError *err)
 	if ((code = metadata_text(p->metadata, "issuer", &stated, err)) != OV_OK)
 		return code;
 	p->issuer_pattern = ov_json_get_string(p->rules, "issuer_pattern");
-	if (rule != NULL && (code = ov_template_url(arena, &values, rule, &rendered, err)) != OV_OK)
+	code = rule != NULL ? ov_template_url(arena, &values, rule, &rendered, err) : OV_OK;
+	p->issuer_open = code == OV_E_CONFIG;
+	if (code != OV_OK && code != OV_E_CONFIG)
 		return code;
 	p->issuer = rendered != NULL ? rendered : stated;
 	if (stated == NULL)

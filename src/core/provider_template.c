@@ -221,6 +221,34 @@ host_characters(const char *value)
 	return value[0] != '\0' && value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")] == '\0';
 }
 
+/* A value of several segments, none of which can leave its place */
+static OvCode
+path_value(OvArena *arena, const char *name, const char *value, OvStr *out, OvError *err)
+{
+	for (const char *p = value;; p++)
+	{
+		size_t		n = strcspn(p, "/");
+		const char *segment = ov_arena_strndup(arena, p, n);
+
+		/* "." is unreserved, so that a segment of dots has to be caught here */
+		if (n == 0 || strcmp(segment, ".") == 0 || strcmp(segment, "..") == 0)
+			return ov_fail(err, OV_E_DENIED, "the value of \"%s\" cannot stand in a URL", name);
+		ov_uri_encode(out, segment);
+		p += n;
+		if (*p == '\0')
+			return OV_OK;
+		ov_str_putc(out, '/');
+	}
+}
+
+static bool
+is_path(const OvProvider *p, const char *name)
+{
+	const Variable *v = ov_variable(p, name);
+
+	return v != NULL && ov_rule_flag(v->rule, "path", false);
+}
+
 /* An endpoint: https, or http on loopback; no fragment (RFC 6749 sections 3.1 and 3.2) */
 OvCode
 ov_check_endpoint(OvArena *arena, const char *url, OvUrl *parsed, OvError *err)
@@ -288,6 +316,11 @@ ov_template_url(OvArena *arena, const OvValues *values, const char *text, char *
 			if (!host_characters(value))
 				return ov_fail(err, OV_E_DENIED, "the value of \"%s\" cannot stand in a host name", part.name);
 			ov_str_puts(&s, value);
+		}
+		else if (is_path(values->provider, part.name) && strchr(s.data, '?') == NULL)
+		{
+			if ((code = path_value(arena, part.name, value, &s, err)) != OV_OK)
+				return code;
 		}
 		else
 		{

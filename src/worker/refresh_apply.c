@@ -110,7 +110,8 @@ seal(OvRefresh *r)
 	OvAad		aad = {.tenant = g->tenant, .user_id = g->user_id, .key_id = g->key_id,
 	.token_generation = g->generation + 1};
 	/* RFC 6749 section 6: without a new refresh token the old one stays good */
-	const char *refresh = t->refresh_token ? t->refresh_token : r->refresh_token;
+	const char *refresh = t->refresh_token ? t->refresh_token :
+		ov_provider_renews_itself(r->rules->provider) ? t->access_token : r->refresh_token;
 	OvCode		code;
 
 	memcpy(aad.vault_id, r->vault_id, 16);

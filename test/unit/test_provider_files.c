@@ -140,7 +140,7 @@ looked_up(const OvProvider *p, int status, const char *body)
 {
 	OvHttpResponse resp = response(status, body);
 
-	ov_lookup_response(arena, p, &resp, NOW, &out);
+	ov_lookup_response(arena, p, NULL, &resp, NOW, &out);
 	return out.outcome;
 }
 
@@ -252,7 +252,7 @@ requests(void)
 	p = provider("stripe_apps");
 	ok(holds(exchange(p), "Authorization: Basic c2VjcmV0Og==\n") && strstr(exchange(p), "client_id") == NULL, "the secret key as the user of Basic");
 	p = provider("stripe_connect");
-	ok(holds(revoke(p, "access_token"), "\n\nclient_id=id&stripe_user_id=acct_1"), "an account is disconnected by its id, without its token");
+	ok(holds(revoke(p, "access_token"), "Authorization: Bearer secret\n") && holds(revoke(p, "access_token"), "\n\nclient_id=id&stripe_user_id=acct_1"), "an account is disconnected by its id, without its token");
 	p = provider("square");
 	ok(holds(revoke(p, "access_token"), "Authorization: Client secret\n") && holds(revoke(p, "access_token"), "\"access_token\":\"tok\""),
 	   "a revocation with the client's secret in a header of its own");
@@ -274,6 +274,17 @@ requests(void)
 	   begins(revoke(p, "refresh_token"), "POST https://accounts.zoho.eu/oauth/v2/token/revoke?token=tok\n"), "the data centre that the callback named");
 	is_int(ov_provider_load(arena, catalogue("zoho", NULL), NULL, json("{'accounts_server':'https://accounts.zoho.com.evil.example'}"), &p, &err),
 		   OV_E_DENIED, "and no other host");
+	{
+		char	   *text;
+
+		ok(ov_api_credential(arena, provider("bigcommerce"), "id", "a", NULL, &text, &err) == OV_OK &&
+		   holds(text, "\"api_base\":\"https://api.bigcommerce.com/stores/abc\""), "a value of several segments");
+		p = load("{" MINIMAL ",'variables':{'v':{'pattern':'.*','path':true}},'token':{'url':'https://as.example/{v}/t'}}", NULL, "{'v':'a/../b'}");
+		ok(holds(exchange(p), "cannot stand in a URL"), "that leads nowhere else");
+	}
+	p = load_catalogue("cognito", NULL, "{'domain':'acme.auth.eu-west-1.amazoncognito.com'}");
+	ok(holds(authorize(p, "openid"), "a variable of the provider's issuer has no value"), "nobody is sent to an issuer that is not known");
+	is_int(ov_check_iss(p, NULL, &err), OV_E_CONFIG, "and no answer is taken from it");
 	p = provider("okta");
 	ok(begins(exchange(p), "POST https://acme.okta.com/oauth2/v1/token\n"), "an organisation's own authorization server");
 	p = provider_with("okta", "{'auth_server':'default'}");
@@ -428,6 +439,17 @@ lookups(void)
 	ok(holds(out.captured, "\"base_uri\":\"https://na4.docusign.net\""), "and where its API is");
 	ok(looked_up(p, 200, "{'accounts':[{'account_id':'0000aaaa-0000-0000-0000-000000000000','is_default':true,'base_uri':'https://evil.example'}]}") != OV_OUT_OK,
 	   "no API elsewhere");
+	p = provider("xero");
+	{
+		/* {"authentication_event_id":"e2"} */
+		OvHttpResponse resp = response(200, "[{'authEventId':'e1','tenantId':'11111111-1111-1111-1111-111111111111'},"
+									   "{'authEventId':'e2','tenantId':'22222222-2222-2222-2222-222222222222'}]");
+
+		ov_lookup_response(arena, p, "eyJhbGciOiJSUzI1NiJ9.eyJhdXRoZW50aWNhdGlvbl9ldmVudF9pZCI6ImUyIn0.c2ln", &resp, NOW, &out);
+		ok(out.outcome == OV_OUT_OK && holds(out.captured, "22222222"), "the organisation of this consent, by a claim of the token");
+		ov_lookup_response(arena, p, "opaque", &resp, NOW, &out);
+		ok(out.outcome == OV_OUT_OK && holds(out.captured, "11111111"), "or the first, where the token says nothing");
+	}
 	p = provider("square");
 	is_int(looked_up(p, 200, "{'scopes':['ORDERS_READ','PAYMENTS_READ'],'client_id':'id'}"), OV_OUT_OK, "the scopes of a token");
 	is_int(out.nscopes, 2, "are two");
@@ -437,7 +459,7 @@ lookups(void)
 		OvHttpResponse resp = response(200, "{'access_token':'tok-1234567890','note':'it was sekret-token-value'}");
 
 		resp.secrets[0] = "sekret-token-value";
-		ov_lookup_response(arena, p, &resp, NOW, &out);
+		ov_lookup_response(arena, p, NULL, &resp, NOW, &out);
 		is_str(out.captured, "{}", "a lookup captures no token, and nothing that quotes what was sent");
 	}
 }
