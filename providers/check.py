@@ -209,13 +209,49 @@ def check(schema, document):
             yield error + what
 
 
+def unused(document):
+    """Variables that nothing is made of, kept under or selected by"""
+    used = set(document.get('overlays', {}))
+    for at, text in strings(document):
+        used.update(re.findall(r'\{(\w+)\}', text))
+        if '.capture.' in at or at.startswith('slots.'):
+            used.add(re.sub(r'\.param$', '', at).rsplit('.', 1)[-1])
+    return set(document.get('variables', {})) - used
+
+
+def complete(document):
+    """What a file of the catalogue has to say, beyond what the language asks"""
+    if 'basis' not in document:
+        yield 'has no "basis"'
+    elif document['basis']['confidence'] != 'high' and not document['basis'].get('uncertain'):
+        yield 'basis.uncertain: says nothing, though the confidence is not high'
+    dates = [change['date'] for change in document.get('policy', [])]
+    if dates != sorted(dates):
+        yield 'policy is not in the order of its dates'
+    for name in sorted(unused(document)):
+        yield f'variables.{name} is not used'
+    scopes = document.get('scopes', [])
+    if scopes and not any(s.get('default') for s in scopes) and 'url' in document.get('token', {}):
+        yield 'scopes: none is a default'
+    if 'url' not in document.get('token', {}):
+        return  # the issuer's metadata say the rest
+    for member in ('client_auth', 'pkce', 'authorization', 'revocation', 'api'):
+        if member not in document:
+            yield f'has no "{member}"'
+    refresh = document.get('refresh', {})
+    if refresh.get('strategy') != 'none' and 'rotates' not in refresh:
+        yield 'refresh.rotates: does a refresh replace the refresh token?'
+    revocation = document.get('revocation', {})
+    if ('absent' in revocation) == any(kind in revocation for kind in ('refresh_token', 'access_token')):
+        yield 'revocation: has requests, or says that there is none'
+
+
 def check_file(schema, path):
     if path.stat().st_size > LIMIT:
         yield f'over {LIMIT} bytes'
     document = load(path)
     yield from check(schema, document)
-    if 'basis' not in document:
-        yield 'has no "basis"'
+    yield from complete(document)
 
 
 def check_examples(schema, path):

@@ -345,6 +345,9 @@ check(Checker *c, const Shape *shape, const OvJson *v, const char *path)
 
 /* ---- what the tables cannot say ---- */
 
+/* Kept with a grant under this name, and not by rules */
+#define SHARED_KEY "shared_key"
+
 static bool
 is_builtin(const char *s)
 {
@@ -366,7 +369,7 @@ check_variables(Checker *c, const OvJson *rules)
 	{
 		const char *value = ov_json_get_string(v, "default");
 
-		if (!good_name(v->key, "_") || is_builtin(v->key))
+		if (!good_name(v->key, "_") || is_builtin(v->key) || strcmp(v->key, SHARED_KEY) == 0)
 			return bad(c, v->key, "cannot name a variable");
 		if (value != NULL && (code = ov_variable_check(v, v->key, value, c->err)) != OV_OK)
 			return code;
@@ -393,7 +396,7 @@ check_capture(Checker *c, const OvJson *capture, const char *from)
 	{
 		const OvJson *v = ov_json_get(c->variables, m->key);
 
-		if (!good_name(m->key, "_") || is_builtin(m->key))
+		if (!good_name(m->key, "_") || is_builtin(m->key) || strcmp(m->key, SHARED_KEY) == 0)
 			return bad(c, m->key, "cannot be the name of something captured");
 		if (v != NULL && !ov_variable_has_source(v, from))
 			return bad(c, m->key, "is captured, but its variable does not have that source");

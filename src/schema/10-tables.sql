@@ -167,6 +167,9 @@ CREATE TABLE oauth_vault.connection (
 /* One live grant per person, connector and account; revoked ones stay as history. */
 CREATE UNIQUE INDEX connection_live ON oauth_vault.connection (tenant, user_id, connector_id, account)
 	WHERE status NOT IN ('revoking', 'revoked');
+/* Connections with one chain of refresh tokens: few providers have that. */
+CREATE INDEX connection_shared ON oauth_vault.connection (connector_id, (metadata ->> 'shared_key'))
+	WHERE metadata ? 'shared_key' AND status = 'active';
 CREATE INDEX connection_person ON oauth_vault.connection (tenant, user_id);
 CREATE INDEX connection_due ON oauth_vault.connection (connector_id, refresh_at)
 	WHERE status = 'active' AND refresh_at IS NOT NULL;

@@ -269,7 +269,7 @@ settle_hosts(OvExchange *x)
 							 "{\"reason\":\"captured values\"}", "Call oauth_begin again.");
 		return false;
 	}
-	x->g.metadata = metadata;
+	x->g.metadata = ov_shared_stamp(arena, c, metadata);
 	if (x->subject == NULL)
 		x->g.subject = x->subject = ov_provider_subject(arena, p);
 	/* could it be renewed with what we have? */
@@ -328,6 +328,7 @@ store_slot(OvExchange *x, OvSlot *slot, TimestampTz now)
 	if (strlen(g->account) > 255 || c == NULL || g->metadata == NULL || !ov_provider_of(arena, c, g->metadata, &p, &why) ||
 		!ov_hosts_check(arena, c, g->metadata, p, g->hosts_digest, &why))
 		return;
+	g->metadata = ov_shared_stamp(arena, c, (char *) g->metadata);
 	g->can_refresh = ov_refresh_request(arena, p, &x->client, slot->tokens.refresh_token, slot->tokens.access_token,
 										&unused, NULL) == OV_OK;
 	g->expires_at = slot->tokens.expires_at;

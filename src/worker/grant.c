@@ -212,7 +212,8 @@ judge(const OvGrant *g, OvLock lock, const OvRow *row)
 			ov_inbox_keep_grant(g, "refreshed");
 			return OV_STORED_LOCKED;
 		case OV_LOCK_GONE:
-			ov_grant_queue_revocation(g);
+			if (!g->beside)
+				ov_grant_queue_revocation(g);
 			return OV_STORED_REVOKED;
 		case OV_LOCK_OURS:
 			break;
@@ -221,7 +222,8 @@ judge(const OvGrant *g, OvLock lock, const OvRow *row)
 		return OV_STORED_STALE;
 	if (row->epoch != g->epoch || is_over(row))
 	{
-		ov_grant_queue_revocation(g);
+		if (!g->beside)
+			ov_grant_queue_revocation(g);
 		return OV_STORED_REVOKED;
 	}
 	return OV_STORED_INSTALLED;

@@ -102,7 +102,7 @@ ov_inbox_keep_grant(const OvGrant *g, const char *outcome)
 	put_int(&s, "key_id", g->key_id);
 	put_int(&s, "expires_at", g->expires_at);
 	put_int(&s, "refresh_expires_at", g->refresh_expires_at);
-	put_int(&s, "flags", (g->can_refresh ? 1 : 0) | (g->forced ? 2 : 0) | (g->used ? 4 : 0));
+	put_int(&s, "flags", (g->can_refresh ? 1 : 0) | (g->forced ? 2 : 0) | (g->used ? 4 : 0) | (g->beside ? 8 : 0));
 	put_string(&s, "token_type", g->token_type);
 	put_list(&s, "scopes", g->scopes, g->nscopes);
 	put_list(&s, "requested", g->requested, g->requested ? g->nrequested : -1);
@@ -199,6 +199,7 @@ read_grant(OvArena *arena, const OvJson *j, OvGrant *g)
 	g->expires_at = get_int(j, "expires_at");
 	g->refresh_expires_at = get_int(j, "refresh_expires_at");
 	g->can_refresh = flags & 1;
+	g->beside = (flags & 8) != 0;
 	g->forced = flags & 2;
 	g->used = flags & 4;
 	g->token_type = ov_json_get_string(j, "token_type");

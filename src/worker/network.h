@@ -384,6 +384,7 @@ typedef struct OvGrant
 	const char *const *scopes;
 	int			nscopes;		/* -1: the answer did not say */
 	const char *metadata;		/* JSON object: merged into, or for a consent in place of, the row's */
+	bool		beside;			/* others have the same tokens: never queued for revocation */
 	bool		same_metadata;	/* it is the row's: nothing to merge */
 	bool		has_fingerprint;	/* of the access token that is replaced */
 	unsigned char fingerprint[OV_FINGERPRINT_LEN];
@@ -435,6 +436,14 @@ extern void ov_inbox_tick(TimestampTz now);
 /* By how much the server's clock has been set since the last call; 0: not at all */
 extern int64 ov_clock_moved(void);
 extern void ov_clock_tick(TimestampTz now);
+
+/* ---- refresh_shared.c: connections with one chain of refresh tokens ---- */
+
+/* A grant's metadata with the key of its chain, if it shares one; of rules that are built in only */
+extern char *ov_shared_stamp(OvArena *arena, const OvConnector *c, char *metadata);
+/* Does another connection live by the same chain? */
+extern bool ov_shared_in_use(OvArena *arena, const OvConnector *c, const char *metadata,
+							 const unsigned char connection_id[16]);
 
 /* ---- refresh.c, refresh_apply.c ---- */
 

@@ -100,12 +100,14 @@ remember_running(OvRefresh *job)
 	Running    *r = hash_search(running, job->g.connection_id, HASH_ENTER, NULL);
 
 	r->job = job;
+	ov_shared_remember(job);
 }
 
 void
 ov_refresh_forget(OvRefresh *r)
 {
 	(void) hash_search(running, r->g.connection_id, HASH_REMOVE, NULL);
+	ov_shared_forget(r);
 }
 
 void
@@ -298,6 +300,7 @@ build(Round *r, const OvWant *w, const OvRefreshRow *row, const OvConnector *c, 
 		ov_token_fingerprint(job->keys->access, job->access_token, strlen(job->access_token), job->g.fingerprint);
 		job->g.has_fingerprint = true;
 	}
+	ov_shared_claim(job, c, row->issued_at);
 	if (!ov_rules_client(rules, r->home.vault_id, c, f))
 		return false;
 	ov_job_sends(&job->job, job->refresh_token);
@@ -336,12 +339,34 @@ drop(OvWant *w)
 	w->job = NULL;
 }
 
+/* A token that the provider does not exchange yet */
+static bool
+too_young(const Round *r, OvWant *w, const OvRefreshRow *row, const OvRefresh *job)
+{
+	int64		min_age = ov_provider_min_age(job->rules->provider);
+	TimestampTz ready = row->issued_at + min_age * USECS_PER_SEC;
+
+	if (min_age == 0 || row->issued_at == 0 || ready <= r->now)
+		return false;
+	drop(w);
+	if (w->rejected)
+		answer(w, "rate_limited", row->generation);
+	else
+	{
+		w->retry_at = ready;
+		(void) ov_refuse_later(&w->failure, "the token is too young to be exchanged for another", row->last_error, ready);
+		refuse(w);
+	}
+	return true;
+}
+
 /* Sends nothing yet: the claim must be committed first. */
 static void
 prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 {
 	OvConnector *c = connector_of(r, row->connector_id);
 	OvRefresh  *job;
+	OvRefresh  *other;
 	const char *dead;
 	TimestampTz paused_until;
 	OvArgs		a = {0};
@@ -373,6 +398,16 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 			refuse(w);
 		return;
 	}
+	if ((other = ov_shared_running(job)) != NULL)
+	{
+		drop(w);
+		w->job = other;
+		w->own_generation = row->generation;
+		w->verdict = OV_JOINED;
+		return;
+	}
+	if (too_young(r, w, row, job))
+		return;
 	if (tries > 0 && (tries >= OV_MAX_TRIES || !ov_provider_retry_in_doubt(job->rules->provider)))
 	{
 		drop(w);
@@ -660,6 +695,7 @@ attach(OvWant *w)
 	waiter = MemoryContextAllocZero(w->job->job.context, sizeof(OvWaiter));
 	waiter->ticket = w->ticket;
 	waiter->rejected = w->rejected;
+	waiter->generation = w->own_generation ? w->own_generation : w->job->g.generation;
 	waiter->next = w->job->waiters;
 	w->job->waiters = waiter;
 	w->job->g.used = true;

@@ -15,7 +15,16 @@ typedef struct OvWaiter
 	struct OvWaiter *next;
 	OvTicket	ticket;
 	bool		rejected;		/* asked by REJECTED: wants a result, not a reason */
+	int64		generation;		/* of the connection that it asked for */
 } OvWaiter;
+
+/* Another connection with the same chain of refresh tokens (refresh_shared.c) */
+typedef struct OvSibling
+{
+	OvGrant		g;
+	OvUserKeys *keys;			/* in the arena */
+	OvStored	stored;
+} OvSibling;
 
 /*
  * What refreshes at one connector, with the same captured values, have in common:
@@ -52,6 +61,10 @@ typedef struct OvRefresh
 	int64		secret_generation;
 	bool		in_doubt;		/* this refresh token was sent before, and the answer is not known */
 	int			tries;			/* how often it has been sent, with this */
+	bool		is_shared;
+	unsigned char share[32];	/* names the chain */
+	OvSibling  *siblings;
+	int			nsiblings;
 	OvWaiter   *waiters;
 	OvCaller   *caller;			/* the first of them; NULL: of our own accord */
 
@@ -134,6 +147,7 @@ typedef struct OvWant
 	OvCaller   *caller;
 	char	   *error;			/* of REJECTED */
 
+	int64		own_generation; /* OV_JOINED, to a sibling's; otherwise 0 */
 	bool		unclaimed;		/* OV_STARTED: its intent is still to be inserted */
 	OvVerdict		verdict;
 	OvRefresh  *job;			/* OV_STARTED, OV_JOINED */
@@ -158,6 +172,13 @@ extern bool ov_rules_use(OvRules **use, const unsigned char vault_id[16], const 
 extern bool ov_rules_client(OvRules *rules, const unsigned char vault_id[16], const OvConnector *c, OvFailure *f);
 extern void ov_rules_release(OvRules *rules);	/* NULL is fine; the last one cleanses */
 extern void ov_connector_digest(const OvConnector *c, unsigned char digest[32]);
+
+/* refresh_shared.c: in a transaction, notes the chain and the siblings of a refresh that is to be
+ * sent, and takes the newest of their refresh tokens */
+extern void ov_shared_claim(OvRefresh *r, const OvConnector *c, TimestampTz issued_at);
+extern OvRefresh *ov_shared_running(const OvRefresh *r);	/* of the same chain, or NULL */
+extern void ov_shared_remember(OvRefresh *r);
+extern void ov_shared_forget(const OvRefresh *r);
 
 /* refresh_load.c: the row; false: there is none */
 extern bool ov_refresh_load(const unsigned char id[16], OvRefreshRow *row);

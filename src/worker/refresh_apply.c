@@ -101,12 +101,11 @@ ov_answer_refreshed(const OvTicket *ticket, bool rejected, const char *result, i
 
 /* ---- reading, as it arrives: no ereport, no palloc ---- */
 
-static bool
-seal(OvRefresh *r)
+static OvCode
+seal_grant(const OvRefresh *r, OvGrant *g, const OvUserKeys *keys)
 {
 	OvArena    *arena = r->job.arena;
-	OvTokens   *t = &r->tokens;
-	OvGrant    *g = &r->g;
+	const OvTokens *t = &r->tokens;
 	OvAad		aad = {.tenant = g->tenant, .user_id = g->user_id, .key_id = g->key_id,
 	.token_generation = g->generation + 1};
 	/* RFC 6749 section 6: without a new refresh token the old one stays good */
@@ -119,14 +118,22 @@ seal(OvRefresh *r)
 	memcpy(aad.connection_id, g->connection_id, 16);
 	memcpy(aad.hosts_digest, g->hosts_digest, 32);
 	aad.purpose = OV_PURPOSE_ACCESS_TOKEN;
-	code = ov_seal(arena, r->keys->access, &aad, t->access_token, &g->access, &g->access_len);
+	code = ov_seal(arena, keys->access, &aad, t->access_token, &g->access, &g->access_len);
 	aad.purpose = OV_PURPOSE_REFRESH_TOKEN;
 	if (code == OV_OK)
-		code = ov_seal(arena, r->keys->refresh, &aad, refresh, &g->refresh, &g->refresh_len);
+		code = ov_seal(arena, keys->refresh, &aad, refresh, &g->refresh, &g->refresh_len);
 	aad.purpose = OV_PURPOSE_ID_TOKEN;
 	if (code == OV_OK)
-		code = ov_seal(arena, r->keys->refresh, &aad, t->id_token, &g->id, &g->id_len);
-	r->sealed = code == OV_OK;
+		code = ov_seal(arena, keys->refresh, &aad, t->id_token, &g->id, &g->id_len);
+	return code;
+}
+
+static bool
+seal(OvRefresh *r)
+{
+	r->sealed = seal_grant(r, &r->g, r->keys) == OV_OK;
+	for (int i = 0; i < r->nsiblings && r->sealed; i++)
+		r->sealed = seal_grant(r, &r->siblings[i].g, r->siblings[i].keys) == OV_OK;
 	return r->sealed;
 }
 
@@ -372,25 +379,54 @@ store(OvRefresh *r, TimestampTz now)
 	close_intent(r);
 }
 
+/* The same tokens for another connection with the same chain */
+static OvGrant *
+grant_beside(const OvGrant *own, const OvSibling *s)
+{
+	OvGrant    *g = palloc(sizeof(OvGrant));
+
+	*g = s->g;
+	g->same_metadata = true;
+	g->can_refresh = true;
+	g->expires_at = own->expires_at;
+	g->refresh_expires_at = own->refresh_expires_at;
+	g->token_type = own->token_type;
+	g->nscopes = -1;
+	return g;
+}
+
 /* New tokens: in a few statements for all of them */
 static void
 store_tokens(OvRefresh **refreshes, int n, TimestampTz now)
 {
-	const OvGrant **grants = palloc(sizeof(OvGrant *) * n);
-	OvStored   *stored = palloc(sizeof(OvStored) * n);
+	int			total = n;
+	const OvGrant **grants;
+	OvStored   *stored;
 	const unsigned char **ids = palloc(sizeof(char *) * n);
 	Datum	   *generations = palloc(sizeof(Datum) * n);
 	OvArgs		a = {0};
 
 	for (int i = 0; i < n; i++)
+		total += refreshes[i]->nsiblings;
+	grants = palloc(sizeof(OvGrant *) * total);
+	stored = palloc(sizeof(OvStored) * total);
+	total = n;
+	for (int i = 0; i < n; i++)
 	{
 		grants[i] = grant_of(refreshes[i]);
 		ids[i] = grants[i]->connection_id;
 		generations[i] = Int64GetDatum(grants[i]->generation);
+		for (int k = 0; k < refreshes[i]->nsiblings; k++)
+			grants[total++] = grant_beside(grants[i], &refreshes[i]->siblings[k]);
 	}
-	ov_grants_install(grants, n, stored, now);
+	ov_grants_install(grants, total, stored, now);
+	total = n;
 	for (int i = 0; i < n; i++)
+	{
 		installed(refreshes[i], stored[i]);
+		for (int k = 0; k < refreshes[i]->nsiblings; k++)
+			refreshes[i]->siblings[k].stored = stored[total++];
+	}
 	ov_arg_uuids(&a, ids, n);
 	ov_arg_array(&a, 'l', generations, NULL, n);
 	(void) ov_run(&delete_intents, OV_WRITE, &a);
@@ -437,6 +473,18 @@ trace(const OvRefresh *r)
 		t.detail = ov_detail("provider_error", r->tokens.error, "unanswered", r->unanswered ? "true" : NULL, NULL);
 	}
 	ov_trace(&t);
+	for (int i = 0; r->tokens.outcome == OV_OUT_OK && i < r->nsiblings; i++)
+	{
+		const OvSibling *s = &r->siblings[i];
+		OvTrace		beside = {
+			.event = "refreshed", .outcome = "ok", .tenant = s->g.tenant, .user_id = s->g.user_id,
+			.connector = r->g.connector, .connection_id = s->g.connection_id, .account = s->g.account,
+			.reason = "by another connection with the same chain"
+		};
+
+		if (s->stored == OV_STORED_INSTALLED || s->stored == OV_STORED_LOCKED)
+			ov_trace(&beside);
+	}
 	if (r->paused_now)
 	{
 		t.event = "connector_paused";
@@ -455,12 +503,12 @@ answer(const OvRefresh *r, const OvWaiter *w)
 	switch (r->end)
 	{
 		case OV_END_FRESH:
-			ov_answer_refreshed(&w->ticket, w->rejected, "refreshed", r->g.generation + 1);
+			ov_answer_refreshed(&w->ticket, w->rejected, "refreshed", w->generation + 1);
 			return;
 		case OV_END_DEAD:
 			if (w->rejected)
 			{
-				ov_answer_refreshed(&w->ticket, true, "reauth_required", r->g.generation);
+				ov_answer_refreshed(&w->ticket, true, "reauth_required", w->generation);
 				return;
 			}
 			(void) ov_refuse_dead(&f, r->g.connector, r->reason, GetCurrentTimestamp(), r->tokens.error);

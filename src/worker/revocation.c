@@ -326,7 +326,8 @@ build(const Round *s, Revocation *r, const Record *rec, OvConnector *c, OvFailur
 	if (ov_connector_provider(arena, c, rec->metadata, &r->provider, &err) != OV_OK)
 		return ov_refuse(f, "OV022", err.message, ov_detail("reason", err.message, "connector", r->connector, NULL),
 						 "An administrator must correct the connector or its provider's rules.");
-	if (!ov_provider_can_revoke(r->provider))
+	/* Tokens that others live by are not revoked: theirs would be. */
+	if (!ov_provider_can_revoke(r->provider) || ov_shared_in_use(arena, c, rec->metadata, rec->connection_id))
 		return true;
 	if (!ov_hosts_check(arena, c, rec->metadata, r->provider, digest, f))
 		return false;

@@ -94,8 +94,12 @@ static FuzzProvider fuzz_providers[] = {
 		"{\"kind\":\"issued\",\"field\":\"/iat\",\"unit\":\"ms\",\"seconds\":60}],\"refresh_expiry\":[{\"kind\":\"iso8601\",\"field\":\"/rat\"}],"
 		"\"errors\":[{\"pointer\":\"/e\",\"pattern\":\"[a-c]{1,3}(x|y*)+\",\"outcome\":\"dead\",\"reason\":\"r\"}]}}", NULL, NULL},
 	{"{\"schema\":1,\"display_name\":\"x\",\"token\":{\"url\":\"https://as.example/t\"},"
-		"\"response\":{\"path\":\"/data/0\",\"expiry\":[{\"kind\":\"jwt\"},{\"kind\":\"never\"}],"
-		"\"capture\":{\"a\":\"/a\",\"b\":\"/b/c\"}}}", NULL, NULL},
+		"\"response\":{\"path\":\"/data/0\",\"path_optional\":true,\"expiry\":[{\"kind\":\"jwt\"},{\"kind\":\"never\"}],"
+		"\"refresh_expiry\":[{\"kind\":\"seconds\",\"field\":\"/r\",\"from\":\"consent\"},{\"kind\":\"epoch\",\"field\":\"/hard\",\"cap\":true}],"
+		"\"capture\":{\"a\":\"/a\",\"b\":\"/b/c\"}},"
+		"\"post_exchange\":{\"url\":\"https://as.example/l\",\"response\":{\"path\":\"\"}},"
+		"\"lookup\":{\"url\":\"https://as.example/me\",\"select\":{\"list\":\"\",\"where\":[{\"pointer\":\"/id\",\"claim\":\"sub\"}]},"
+		"\"capture\":{\"n\":\"/n\"},\"scope\":\"/scope\",\"expiry\":[{\"kind\":\"seconds\",\"field\":\"/e\"}]}}", NULL, NULL},
 };
 
 #define FUZZ_PROVIDERS (sizeof(fuzz_providers) / sizeof(fuzz_providers[0]))

@@ -134,6 +134,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			memset(&req, 0, sizeof(req));
 			rc = ov_revoke_request(arena, p, &client, "access_token", "access", &req, &err);
 			require_request(arena, rc, &req, &err);
+			memset(&req, 0, sizeof(req));
+			rc = ov_post_exchange_request(arena, p, &client, "ac=cess", &req, &err);
+			require_request(arena, rc, &req, &err);
+			memset(&req, 0, sizeof(req));
+			rc = ov_lookup_request(arena, p, &client, "ac=cess", &req, &err);
+			require_request(arena, rc, &req, &err);
 			if (ov_form_parse(arena, line[2], strlen(line[2]), &params, &err) == OV_OK)
 			{
 				(void) ov_callback_capture(arena, p, &client, params, &text, &err);

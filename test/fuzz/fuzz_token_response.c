@@ -43,6 +43,21 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else
 			REQUIRE(err.message[0] != '\0');
 	}
+	/* The same answer to the calls that follow a code */
+	ov_post_exchange_response(arena, fuzz_provider(which), &resp, NOW, &out);
+	require_tokens(&out);
+	if (ov_provider_has_lookup(fuzz_provider(which)))
+	{
+		const OvJson *v;
+		OvError		err = {0};
+
+		resp.secrets[0] = "e30.eyJzdWIiOiIxIn0.c2ln";
+		ov_lookup_response(arena, fuzz_provider(which), resp.secrets[0], &resp, NOW, &out);
+		REQUIRE(out.access_token == NULL && out.refresh_token == NULL && out.id_token == NULL);
+		if (out.captured != NULL)
+			REQUIRE(ov_json_parse(arena, out.captured, strlen(out.captured), &v, &err) == OV_OK &&
+					strstr(out.captured, resp.secrets[0]) == NULL);
+	}
 	ov_arena_free(arena);
 	return 0;
 }
