@@ -343,6 +343,7 @@ store_slot(OvExchange *x, OvSlot *slot, TimestampTz now)
 		return;
 	seal(x, g, &slot->tokens);
 	slot->stored = ov_consent_install(g, exists, locked, now) == OV_STORED_INSTALLED;
+	ov_revocations_supersede(g, arena, p, x->vault_id, x->keys, &slot->tokens, now);
 }
 
 static void

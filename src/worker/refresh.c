@@ -339,24 +339,19 @@ drop(OvWant *w)
 	w->job = NULL;
 }
 
-/* A token that the provider does not exchange yet */
+/* A token that the provider does not exchange yet.  One that an API has refused is tried all the same. */
 static bool
 too_young(const Round *r, OvWant *w, const OvRefreshRow *row, const OvRefresh *job)
 {
 	int64		min_age = ov_provider_min_age(job->rules->provider);
 	TimestampTz ready = row->issued_at + min_age * USECS_PER_SEC;
 
-	if (min_age == 0 || row->issued_at == 0 || ready <= r->now)
+	if (min_age == 0 || row->issued_at == 0 || ready <= r->now || w->rejected)
 		return false;
 	drop(w);
-	if (w->rejected)
-		answer(w, "rate_limited", row->generation);
-	else
-	{
-		w->retry_at = ready;
-		(void) ov_refuse_later(&w->failure, "the token is too young to be exchanged for another", row->last_error, ready);
-		refuse(w);
-	}
+	w->retry_at = ready;
+	(void) ov_refuse_later(&w->failure, "the token is too young to be exchanged for another", row->last_error, ready);
+	refuse(w);
 	return true;
 }
 
