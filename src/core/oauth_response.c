@@ -557,7 +557,10 @@ ov_post_exchange_response(OvArena *arena, const OvProvider *p, const OvHttpRespo
 	out->captured = merge_captured(arena, first.captured, out->captured);
 }
 
-/* RFC 7009 section 2.2: 200 means gone, whatever the body; some providers have other words for it. */
+/*
+ * RFC 7009 section 2.2: 200 means gone.  Some providers have other words for it,
+ * and some say with 200 that they did not do it.
+ */
 void
 ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *resp, OvTokens *out)
 {
@@ -573,14 +576,14 @@ ov_revoke_response(OvArena *arena, const OvProvider *p, const OvHttpResponse *re
 	good = statuses == NULL && resp->status == 200;
 	for (const OvJson *s = statuses != NULL ? statuses->child : NULL; s != NULL && !good; s = s->next)
 		good = ov_json_int64(s, false, &n) && n == resp->status;
-	if (good && ov_json_get(p->revocation, "success") == NULL)
+	if (good && ov_json_get(p->revocation, "success") == NULL && (r.root == NULL || !has_error(&r)))
 	{
 		ov_conclude(&r, OV_OUT_OK, "revoked");
 		return;
 	}
 	if (r.root != NULL)
 		quote_error(&r);
-	if (good && r.root != NULL && succeeded(&r))
+	if (good && ov_json_get(p->revocation, "success") != NULL && r.root != NULL && succeeded(&r))
 		ov_conclude(&r, OV_OUT_OK, "revoked");
 	else if (!good)
 		ov_conclude_status(&r, why);

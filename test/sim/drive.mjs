@@ -81,7 +81,7 @@ const all = (await control('/providers')).filter((p) => !only || only.split(' ')
 const there = all.filter((p) => names.has(p.connect.provider));
 const absent = all.filter((p) => !names.has(p.connect.provider));
 say(built.every(({ name }) => only || all.some((p) => p.connect.provider === name)), 'every provider of the catalogue has a simulator', built);
-if (absent.length > 0) console.log(`# not in the catalogue: ${absent.map((p) => p.id).join(' ')}`);
+say(absent.length === 0, 'and every simulator a provider', absent.map((p) => p.id));
 
 // One walk at a time for each worker, eight workers
 const passed = [];

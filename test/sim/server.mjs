@@ -121,11 +121,14 @@ const server = createServer({
 });
 server.keepAliveTimeout = 10 * 60 * 1000;
 
+// Does a revocation prove who the client is?  Then a refusal says nothing about the token.
+const provesClient = ({ revoke }) => revoke && (revoke.auth === 'its own' || !(revoke.auth ?? ['post']).includes('none') || revoke.headers?.authorization);
+
 const describe = (p) => ({
   id: p.id, basis: p.basis, sources: p.sources ?? [], uncertain: p.uncertain ?? [], examples: Object.entries(p.example).map(([what, e]) => `${what}: ${e.source}`),
   connect: { provider: p.id, scopes: [], ...p.connect, redirect: p.redirect, clientId: p.clientId, secret: p.connect?.noSecret ? null : p.secret },
   pkce: p.pkce, refresh: p.refresh === null ? 'none' : p.refresh.exchange ? 'exchange' : 'standard', rotates: typeof p.rotates === 'function' ? 'sometimes' : p.rotates,
-  dead: Array.isArray(p.dead) ? p.dead : p.dead('gone'), revoke: p.revoke !== null, unnamedState: p.callback?.state === false, api: p.api && { host: p.api.hosts[0], templated: p.api.path !== undefined },
+  dead: Array.isArray(p.dead) ? p.dead : p.dead('gone'), revoke: p.revoke !== null, wrongSecret: provesClient(p) ? p.error('invalid_client', 'wrong client or secret') : undefined, unnamedState: p.callback?.state === false, api: p.api && { host: p.api.hosts[0], templated: p.api.path !== undefined },
   fixed: p.lifetimes.fixed === true, auth: p.token.auth, format: p.token.format, minAge: p.refresh?.minAge ?? 0,
 });
 

@@ -146,6 +146,18 @@ trap('github_app_user', 'the loser of a race does not declare the grant dead', a
   const { status: api } = await person.use(await person.credential());
   claim(status === 'active' && api === 200, [status, api]);
 });
+trap('slack', 'one workspace has one chain: a refresh for one person does not break the other', async (ada, claim) => {
+  const ben = new Person(ada.p, 'ben');
+  await ada.consent();
+  await ben.consent();
+  for (const person of [ada, ben, ada, ben]) await person.renew();
+  const states = [];
+  for (const person of [ada, ben]) {
+    const { body } = await person.use(await person.credential());
+    states.push([(await person.connection()).status, body.provider]);
+  }
+  claim(states.every(([status, api]) => status === 'active' && api === 'slack'), states);
+});
 for (const [id, why] of [['shopify', 'the old refresh token holds until the new one is used'], ['xero', 'the old refresh token may be sent again for half an hour'],
   ['atlassian', 'there is a short while in which the old one is taken again'], ['microsoft', 'the old one goes on']]) {
   trap(id, `a lost answer costs nothing: ${why}`, async (person, claim) => {
@@ -282,6 +294,26 @@ trap('google', 'the person\'s revocation ends the grant, and a token that is dea
   });
   claim(end.provider_state === 'confirmed', end);
 });
+
+//
+// A revocation that the provider refuses to this client
+//
+for (const { id, wrongSecret } of described.values()) {
+  if (!wrongSecret) continue;
+  trap(id, 'a revocation refused for a wrong secret is not taken for done', async (ada, claim) => {
+    const person = new Person(ada.p, 'ben');
+    await person.consent();
+    await control('/next', { id, kind: 'revoke', answer: wrongSecret });
+    await person.ask('SELECT oauth_vault.oauth_revoke($1, assertion => $2)', [id]);
+    const tried = await until('the attempt', async () => {
+      const { rows: [row] } = await dba.query(`SELECT r.state, r.attempts, r.next_attempt_at > now() AS waits FROM oauth_vault.revocation r JOIN oauth_vault.connector k USING (connector_id)
+        WHERE k.name = $1 ORDER BY r.requested_at DESC LIMIT 1`, [id]);
+      return (await person.journal('revoke')).some((e) => e.refused === 'as told') && row.attempts > 0 && (row.state !== 'queued' || row.waits) && row;
+    });
+    const { provider_state: state } = await person.connection();
+    claim(state !== 'confirmed', [tried, state]);
+  });
+}
 
 // One provider's traps one after another, several providers at a time
 const byProvider = Map.groupBy ? Map.groupBy(traps, ({ id }) => id) : traps.reduce((map, t) => map.set(t.id, [...(map.get(t.id) ?? []), t]), new Map());

@@ -46,11 +46,8 @@ export class Person {
 
   async ask(text, values = []) { return (await app.query(text, [...values, assertions[this.user]])).rows[0]; }
 
-  static async register(p, more = {}) {
-    const c = { ...p.connect, ...more };
-    // Two rules may call the same thing differently: what this one knows is given.
-    const { rows: [{ variables }] } = await dba.query("SELECT rules -> 'variables' AS variables FROM oauth_vault.oauth_providers WHERE name = $1", [c.provider]);
-    if (c.params) c.params = Object.fromEntries(Object.entries(c.params).filter(([name]) => variables?.[name]));
+  static register(p) {
+    const c = p.connect;
     return dba.query('SELECT oauth_vault.oauth_create_connector($1, $2, $3, $4, $5, scopes => $6, params => $7, issuer => $8)',
       [p.id, c.provider, c.clientId, c.secret, c.redirect, c.scopes, c.params ?? {}, c.issuer ?? null]);
   }

@@ -75,7 +75,7 @@ export default [
     id: 'ebay', basis: 'prose', sources: ['https://developer.ebay.com/api-docs/static/oauth-refresh-token-request.html'],
     connect: {
       scopes: ['https://api.ebay.com/oauth/api_scope', 'https://api.ebay.com/oauth/api_scope/sell.inventory.readonly'],
-      params: { ru_name: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq', runame: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
+      params: { ru_name: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq' }, ruName: 'Acme_Inc-AcmeInc-Acme-PRD-hqkvlq',
     },
     authorize: { at: 'https://auth.ebay.com/oauth2/authorize' }, pkce: 'ignored',
     callback: { makeCode: () => `v^1.1#i^1#${Math.random()}`, extra: () => ({ expires_in: '299' }) },
@@ -154,10 +154,10 @@ export default [
       own(request, demand) {
         const header = request.headers.authorization ?? '';
         const key = header.startsWith('Basic ') ? Buffer.from(header.slice(6), 'base64').toString().replace(/:$/, '') : header.replace('Bearer ', '');
-        demand(key === this.secret || request.parameters().client_secret === this.secret, 'invalid_client', 'the platform key authenticates');
+        demand(key === this.secret || request.parameters().client_secret === this.secret, 'invalid_client', 'No such API key');
         const account = request.parameters().stripe_user_id;
         const grants = this.grants.filter((g) => `acct_${g.user}` === account && !g.dead);
-        demand(grants.length > 0, 'invalid_client', 'this application is not connected to that account');
+        demand(grants.length > 0, 'invalid_client', `This application is not connected to stripe account ${account}, or that account does not exist.`);
         for (const grant of grants) grant.dead = true;
         return [200, { stripe_user_id: account }];
       },

@@ -50,7 +50,7 @@ export default [
     },
     refresh: null,
     answer: (t) => ({ code: 0, message: 'OK', request_id: '20260101', data: { access_token: t.access, advertiser_ids: ['7001'], scope: [4, 8] } }),
-    error: (code, why) => [200, { code: 40105, message: why, request_id: '1', data: {} }],
+    error: (code, why) => [200, { code: 40002, message: why, request_id: '1', data: {} }],
     api: { hosts: ['business-api.tiktok.com'], header: 'access-token', scheme: '', denied: [200, { code: 40105, message: 'Access token is incorrect or has been revoked', data: {} }] },
     revoke: {
       at: 'https://business-api.tiktok.com/open_api/v1.3/oauth2/revoke_token/', format: ['json'], kinds: ['access'],

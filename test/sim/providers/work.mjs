@@ -111,7 +111,7 @@ export default [
   {
     id: 'docusign', basis: 'prose', sources: ['https://developers.docusign.com/platform/auth/reference/obtain-access-token'],
     uncertain: ['revocation is seen in third-party code only'],
-    connect: { scopes: ['signature'], params: { environment: 'demo', auth_host: 'account-d.docusign.com' } },
+    connect: { scopes: ['signature'], params: { auth_host: 'account-d.docusign.com' } },
     authorize: { at: 'https://account-d.docusign.com/oauth/auth' },
     token: { at: 'https://account-d.docusign.com/oauth/token', auth: ['basic'] },
     lifetimes: { access: 28800, refresh: 2592000 }, rotates: 'always', answer: bearer,
