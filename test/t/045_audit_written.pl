@@ -1,8 +1,8 @@
 # No token without its row in the audit trail: whatever becomes of the caller's
 # transaction, while rows cannot be written, and when processes are killed.
 #
-# OV_AUDIT_KILLS: how many processes the campaign at the end kills (3);
-# OV_AUDIT_SEED: of its choices.  make check runs the short slice.
+# KILLS: how many processes the campaign at the end kills (3);
+# SEED: of its choices.  make check runs the short slice.
 use strict;
 use warnings;
 use JSON::PP;
@@ -126,8 +126,8 @@ is(verified(), 'ok', 'the trail verifies');
 
 # ---- processes are killed ----
 
-my $kills = $ENV{OV_AUDIT_KILLS} // 3;
-my $seed = $ENV{OV_AUDIT_SEED} // time;
+my $kills = $ENV{KILLS} // 3;
+my $seed = $ENV{SEED} // time;
 srand $seed;
 note "seed $seed, $kills kills";
 my $dir = PostgreSQL::Test::Utils::tempdir();
