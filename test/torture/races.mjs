@@ -230,6 +230,8 @@ for (const point of ['before commit: settle revocations', 'after commit: settle 
     try {
       // what was under way comes up again after its lease, a minute
       await cluster.query("UPDATE oauth_vault.revocation SET next_attempt_at = now() WHERE state = 'queued' AND next_attempt_at > now() + interval '5 seconds'");
+      // nobody hears of an UPDATE; a decision wakes the worker
+      await cluster.query("SELECT oauth_vault.oauth_alter_connector('strict')");
       const [row] = await cluster.query(`SELECT o.completed_at, o.completed_by, (SELECT count(*) FROM oauth_vault.vault_key k
           WHERE k.user_id = o.user_id AND k.destroyed_at IS NULL) AS keys
         FROM oauth_vault.offboarding o WHERE o.user_id = $1`, [user]);
