@@ -5,7 +5,7 @@
 # Enter, Ctrl-C or the end of standard input; compile: only builds, against every major;
 # fuzz: FUZZ_SECONDS (60) for each harness, corpora and findings in test/fuzz/build;
 # torture: TORTURE_SECONDS (600), SEED, CONNECTIONS, EXITS, KILLS, POSTMASTERS, see
-# doc/reliability.md; bench-refresh, bench-due, bench-read, bench-storm: see doc/performance.md.
+# doc/reliability.md; bench-refresh, bench-due, bench-read, bench-storage, bench-storm: see doc/performance.md.
 #
 # campaign-revoke: REVOCATIONS (10000) with SEED, see doc/reliability.md.
 #
@@ -164,6 +164,7 @@ what_failed() {
 status=0
 "${as_user[@]}" env -i HOME="$work/tmp" TMPDIR="$work/tmp" LANG=C.UTF-8 \
 	PATH="/usr/local/bin:/usr/bin:/bin" PGVERSION="$pgversion" WORK="$work" KEEP="${KEEP:-0}" \
+	${BENCH_CYCLES:+BENCH_CYCLES="$BENCH_CYCLES"} ${BENCH_LIFE:+BENCH_LIFE="$BENCH_LIFE"} \
 	${BENCH_CLIENTS:+BENCH_CLIENTS="$BENCH_CLIENTS"} ${BENCH_SLICE:+BENCH_SLICE="$BENCH_SLICE"} ${BENCH_SERVERS:+BENCH_SERVERS="$BENCH_SERVERS"} \
 	${BENCH_CONNECTIONS:+BENCH_CONNECTIONS="$BENCH_CONNECTIONS"} ${BENCH_ROUNDS:+BENCH_ROUNDS="$BENCH_ROUNDS"} ${BENCH_SIZES:+BENCH_SIZES="$BENCH_SIZES"} \
 	${BENCH_BUDGET:+BENCH_BUDGET="$BENCH_BUDGET"} ${BENCH_DELAY_MS:+BENCH_DELAY_MS="$BENCH_DELAY_MS"} ${BENCH_IN_FLIGHT:+BENCH_IN_FLIGHT="$BENCH_IN_FLIGHT"} \

@@ -9,7 +9,8 @@
  * Loopback only.  Prints "ready" when it listens; ends when stdin closes.
  *
  * POST /token    tokens, a new refresh token each time; after DELAY_MS if one was
- *                presented; they last a day, those of client "tick" three seconds
+ *                presented; they last a day, those of client "tick" three seconds,
+ *                those of client "lives<n>" n seconds
  *                With a budget, a refresh that would be one too many in any span of
  *                BUDGET_SECONDS gets 429 instead
  * POST /reset    forgets the counts
@@ -180,14 +181,15 @@ static void
 issue(Conn *c)
 {
 	char		body[ANSWER_MAX - 256];
-	bool		tick = strstr(c->in, "client_id=tick") != NULL;
+	const char *lives = strstr(c->in, "client_id=lives");
+	int			life = lives ? atoi(lives + strlen("client_id=lives")) : strstr(c->in, "client_id=tick") ? 3 : 86400;
 
 	requests++;
 	serial++;
 	snprintf(body, sizeof(body),
 			 "{\"access_token\":\"%s%020llu\",\"token_type\":\"Bearer\",\"expires_in\":%d,"
 			 "\"refresh_token\":\"%.*s%020llu\",\"scope\":\"read\"}",
-			 filler, (unsigned long long) serial, tick ? 3 : 86400, REFRESH_LEN, filler + 100, (unsigned long long) serial);
+			 filler, (unsigned long long) serial, life, REFRESH_LEN, filler + 100, (unsigned long long) serial);
 	respond(c, body);
 }
 
