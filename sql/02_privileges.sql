@@ -14,6 +14,8 @@ INSERT INTO decided VALUES
 	('oauth_revoke_connection', '{admin}'), ('oauth_revoke_connections', '{admin}'), ('oauth_offboard', '{admin}'),
 	('oauth_offboard_tenant', '{admin}'), ('oauth_offboard_connector', '{admin}'), ('oauth_onboard', '{admin}'),
 	('oauth_onboard_tenant', '{admin}'), ('offboardings', '{admin,auditor}'), ('oauth_offboarding', '{admin,auditor}'),
+	('oauth_events', '{admin}'), ('oauth_events_done', '{admin}'), ('note_event', '{}'), ('event_pending', '{}'), ('event', '{}'),
+	('event_consumer', '{}'), ('event_pending_pending_id_seq', '{}'),
 	('offboarding', '{}'), ('offboarding_offboarding_id_seq', '{}'),
 	('oauth_hosts', '{admin}'), ('vault_hosts', '{admin}'), ('oauth_metrics_text', '{admin}'),
 	('oauth_discover', '{admin}'), ('oauth_drop_connector', '{admin}'), ('oauth_drop_provider', '{admin}'),

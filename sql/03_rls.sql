@@ -35,6 +35,8 @@ INSERT INTO oauth_vault.offboarding (scope, tenant, user_id, connector_id, deadl
 	SELECT s, t, u, c, now(), now(), now() FROM (VALUES ('person', '', 'regress_ov_ada', NULL), ('person', '', 'regress_ov_mallory', NULL),
 		('person', 'acme', 'regress_ov_ada', NULL), ('tenant', '', NULL, NULL), ('tenant', 'acme', NULL, NULL),
 		('connector', NULL, NULL, '00000000-0000-4000-8000-000000000001'::uuid)) v (s, t, u, c);
+INSERT INTO oauth_vault.event_pending (event, tenant, user_id) SELECT 'test', tenant, user_id FROM oauth_vault.connection;
+INSERT INTO oauth_vault.event (event_id, at, event, tenant, user_id) SELECT -row_number() OVER (), now(), 'test', tenant, user_id FROM oauth_vault.connection;
 INSERT INTO oauth_vault.audit (audit_id, at, event, outcome, tenant, user_id, recorded_at, hash)
 	SELECT -row_number() OVER (), now(), 'test', 'ok', tenant, user_id, now(), '' FROM oauth_vault.connection;
 INSERT INTO oauth_vault.audit (audit_id, at, event, outcome, recorded_at, hash) VALUES (-99, now(), 'test of an administrator', 'ok', now(), '');
@@ -86,6 +88,7 @@ BEGIN
 					INSERT INTO oauth_vault.home SELECT true, connector_id, 0, 0, 0, '' FROM oauth_vault.connector LIMIT 1 ON CONFLICT DO NOTHING;
 					INSERT INTO oauth_vault.provider_site VALUES ('some', '{}');
 					INSERT INTO oauth_vault.key_rotation (mode, state, requested_by, below_key_id, keys_total) VALUES ('rekey', 'done', 'x', 1, 0);
+					INSERT INTO oauth_vault.event_consumer (consumer) VALUES ('some');
 					EXECUTE format('SELECT count(*) FROM %s', r.t) INTO own;
 					EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', r.t, who);
 					EXECUTE format('SET LOCAL ROLE %I', who);

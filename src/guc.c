@@ -25,6 +25,7 @@ int			ov_guc_recent_days;
 int			ov_guc_max_concurrency;
 int			ov_guc_max_host_connections;
 int			ov_guc_rotation_rate;
+int			ov_guc_event_retention_days;
 int			ov_guc_audit;
 int			ov_guc_audit_partition;
 int			ov_guc_audit_retention;
@@ -94,6 +95,8 @@ ov_guc_define(void)
 			   &ov_guc_max_host_connections, 8, 1, 10000, PGC_SIGHUP, 0);
 	define_int("oauth_vault.rotation_rate", "Keys per second that a rotation of keys works on.",
 			   &ov_guc_rotation_rate, 500, 1, 10000, PGC_SIGHUP, 0);
+	define_int("oauth_vault.event_retention_days", "Events are kept for this many days, and for consumers seen since then.",
+			   &ov_guc_event_retention_days, 30, 1, 3650, PGC_SIGHUP, 0);
 	DefineCustomEnumVariable("oauth_vault.audit",
 							 "Whether an audit row is flushed to disk before a token is returned.", NULL,
 							 &ov_guc_audit, OV_AUDIT_DURABLE, audit_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);

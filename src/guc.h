@@ -33,6 +33,7 @@ extern int	ov_guc_recent_days;
 extern int	ov_guc_max_concurrency;
 extern int	ov_guc_max_host_connections;
 extern int	ov_guc_rotation_rate;	/* keys per second */
+extern int	ov_guc_event_retention_days;
 extern int	ov_guc_audit;			/* OvAuditMode */
 extern int	ov_guc_audit_partition; /* OvPartitionUnit */
 extern int	ov_guc_audit_retention; /* days; 0: for ever */

@@ -187,6 +187,7 @@ typedef enum OvTick
 	OV_TICK_SWEEP,				/* flows that have ended */
 	OV_TICK_TRACE,				/* audit rows that the ring had no room for */
 	OV_TICK_WAITERS,			/* callers that have left */
+	OV_TICK_EVENTS,				/* events on their way to consumers */
 	OV_TICK_DISPATCH,			/* requests that wait for room at their host */
 	OV_NTICKS
 } OvTick;
@@ -489,6 +490,10 @@ extern void ov_flow_begin(const OvTicket *ticket, const OvMsg *m);
 extern void ov_flow_complete(const OvTicket *ticket, const OvMsg *m);
 extern void ov_flow_apply(OvJob *job);
 extern void ov_flow_sweep_tick(TimestampTz now);
+
+/* ---- events (events.c) ---- */
+
+extern void ov_events_tick(TimestampTz now);
 /* Is a code of theirs being exchanged?  NULL: anybody's, at any connector */
 extern bool ov_flow_exchanging(const char *tenant, const char *user_id, const unsigned char *connector_id);
 extern void ov_outbox_tick(TimestampTz now);

@@ -551,6 +551,9 @@ run_tick(OvTick tick, TimestampTz now)
 		case OV_TICK_TRACE:
 			ov_trace_flush();
 			break;
+		case OV_TICK_EVENTS:
+			ov_events_tick(now);
+			break;
 		case OV_TICK_DISPATCH:
 			break;				/* each round does */
 		case OV_TICK_WAITERS:
@@ -638,6 +641,7 @@ look_at_tables_soon(void)
 	ov_home_look_again(at);
 	ov_tick_at(OV_TICK_ROTATE, at);
 	ov_tick_at(OV_TICK_DUE, at);
+	ov_tick_at(OV_TICK_EVENTS, at);
 	looked_at = at;
 }
 
@@ -791,6 +795,11 @@ ov_network_worker_main(Datum database)
 			HOLD_INTERRUPTS();
 			ov_hosts_dispatch();
 			RESUME_INTERRUPTS();
+		}
+		if (ov_events_written)
+		{
+			ov_events_written = false;
+			ov_tick_at(OV_TICK_EVENTS, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAKE_PAUSE_MS));
 		}
 		publish_figures();
 		timeout = leaving && arrived == NULL ? GRACE_MS / 10 : passed_over && arrived == NULL ? 0 : wait_ms();

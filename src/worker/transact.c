@@ -74,7 +74,7 @@ ov_arg_uuids(OvArgs *a, const unsigned char *const *ids, int n)
  */
 static const char *const tables[] = {
 	"home", "vault_key", "connector", "provider_builtin", "provider_site", "flow", "connection",
-	"intent", "grant_inbox", "revocation", "key_rotation", "offboarding"
+	"intent", "grant_inbox", "revocation", "key_rotation", "offboarding", "event_pending", "event", "event_consumer"
 };
 
 static void

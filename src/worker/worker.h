@@ -41,4 +41,7 @@ extern void ov_xact_abort(void);		/* also after an error; logs nothing */
 /* After PG_CATCH: log the current error once, abort, and clear it; returns its SQLSTATE */
 extern int	ov_xact_fail(const char *doing);
 
+/* events.c: this process has changed rows that make events; the network worker looks at its own */
+extern bool ov_events_written;
+
 #endif							/* OV_WORKER_H */
