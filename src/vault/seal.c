@@ -56,7 +56,8 @@ ov_have_new_key(const OvHome *home, const OvSealOwner *owner, const unsigned cha
 		"INSERT INTO oauth_vault.vault_key (key_id, kind, connector_id, tenant, user_id, platform_version, wrapped,"
 		" platform_fingerprint, version) SELECT $1, $2, $3, $4, $5, $6, $7, $8, coalesce(max(version), 0) + 1"
 		" FROM oauth_vault.vault_key WHERE kind = $2 AND tenant = $4 AND user_id = $5"
-		" AND connector_id IS NOT DISTINCT FROM $3 ON CONFLICT DO NOTHING", "ltuttibt"
+		" AND connector_id IS NOT DISTINCT FROM $3"
+		" ON CONFLICT (tenant, user_id, version) WHERE kind = 'user' DO NOTHING", "ltuttibt"
 	};
 	/* From before the key is wrapped: a rotation that sees nobody at this table has seen all keys. */
 	static OvQuery announce = {"LOCK TABLE oauth_vault.vault_key IN ROW EXCLUSIVE MODE", ""};

@@ -200,7 +200,8 @@ exchange(OvWorkerKind kind, OvOp op, const OvMsg *request, OvMsg *reply, int tim
 		}
 		if (state == OV_SLOT_POSTED && !ov_worker_alive(kind, database))
 		{
-			if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), WORKER_WAIT_MS))
+			/* a server that stops starts no worker, and may be waiting for us */
+			if (ProcDiePending || TimestampDifferenceExceeds(start, GetCurrentTimestamp(), WORKER_WAIT_MS))
 			{
 				leave_slot();
 				return ASK_NO_WORKER;

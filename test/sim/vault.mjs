@@ -44,7 +44,15 @@ export class Person {
     Object.assign(this, { p, user, connector: p.id });
   }
 
-  async ask(text, values = []) { return (await app.query(text, [...values, assertions[this.user]])).rows[0]; }
+  // OV021 says: try again (the audit writer may have held the row for a moment)
+  async ask(text, values = [], tries = 5) {
+    try {
+      return (await app.query(text, [...values, assertions[this.user]])).rows[0];
+    } catch (error) {
+      if (error.code !== 'OV021' || tries === 1) throw error;
+      return this.ask(text, values, tries - 1);
+    }
+  }
 
   static register(p) {
     const c = p.connect;

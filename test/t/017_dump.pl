@@ -13,8 +13,7 @@ $node->safe_psql('postgres', q{
 	SELECT oauth_vault.oauth_set_scope_policy('kept', '', NULL, ARRAY['openid']);
 	SELECT oauth_vault.oauth_set_provider('google', '{"display_name": "Our Google"}')});
 
-ov_wait_for('a head of the audit trail, and its key', sub {
-	$node->safe_psql('postgres', q{SELECT max(h.last_id) = max(a.audit_id) FROM oauth_vault.audit_head h, oauth_vault.audit a}) eq 't' });
+ov_audit_sealed($node);
 
 my $file = $node->backup_dir . '.sql';
 $node->command_ok([ 'pg_dump', '-d', 'postgres', '-f', $file ], 'pg_dump');

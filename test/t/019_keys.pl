@@ -135,7 +135,7 @@ my $url = ov_sql($node, 'zoe', "SELECT authorization_url FROM oauth_vault.oauth_
 one(q{INSERT INTO oauth_vault.revocation (connection_id, tenant, user_id, connector_id, key_id, token_generation, hosts_digest,
 	metadata, access_token, refresh_token, next_attempt_at)
 	SELECT gen_random_uuid(), tenant, user_id, connector_id, key_id, token_generation, hosts_digest, metadata, access_token,
-		refresh_token, 'infinity' FROM oauth_vault.connection WHERE user_id = 'eve'});
+		refresh_token, now() + interval '10 minutes' FROM oauth_vault.connection WHERE user_id = 'eve'});
 # the row says of which connection it was: make that true for the record's binding
 one(q{UPDATE oauth_vault.revocation r SET connection_id = c.connection_id FROM oauth_vault.connection c WHERE c.user_id = 'eve'});
 my $old = one("SELECT key_id || ' ' || encode(access_token, 'hex') || ' ' || token_generation FROM oauth_vault.connection WHERE user_id = 'bob'");

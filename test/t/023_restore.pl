@@ -16,6 +16,7 @@ $node->safe_psql('postgres', qq{
 		'https://app.example/callback', scopes => ARRAY['openid', 'offline_access'],
 		issuer => '$idp->{issuer}', refresh_policy => 'eager')});
 ov_connect($node, $_, 'demo') foreach qw(ada bob);
+ov_audit_sealed($node);
 my $ada_token = ov_sql($node, 'ada', q{SELECT oauth_vault.oauth_fresh_token('demo');});
 my $work = PostgreSQL::Test::Utils::tempdir();
 $node->command_ok([ 'pg_dump', '-Fc', '-f', "$work/dump", 'postgres' ], 'pg_dump');

@@ -63,6 +63,7 @@ foreach my $person (@people)
 	$state{"$person/$_"} = ov_sql($node, $person, "SELECT state FROM oauth_vault.oauth_begin('$_', account => 'second');") foreach @connectors;
 }
 collect();
+ov_audit_sealed($node);
 is(superuser(q{SELECT string_agg(DISTINCT generation::text, ' ' ORDER BY generation::text) FROM loot WHERE purpose = 'refresh_token'}), '1 2',
 	'records of two generations');
 is(superuser('SELECT count(*) FROM loot'), 4 * 3 * 2 + 2 * 2 + 4, 'each column of each, the old ones too');
@@ -81,7 +82,7 @@ is(superuser(q{
 # ---- every pair, with the true keys and other code ----
 
 my $keys = superuser(q{SELECT json_agg(json_build_object('key_id', key_id, 'kind', kind, 'tenant', tenant, 'user_id', user_id,
-	'connector_id', connector_id, 'wrapped', wrapped)) FROM oauth_vault.vault_key});
+	'connector_id', connector_id, 'wrapped', wrapped)) FROM oauth_vault.vault_key WHERE kind <> 'audit'});
 my $places = superuser(q{SELECT json_agg(json_build_object('name', name, 'purpose', purpose, 'tenant', tenant, 'user_id', user_id,
 	'connector_id', coalesce(connector_id::text, repeat('0', 32)), 'connection_id', coalesce(connection_id::text, repeat('0', 32)),
 	'hosts_digest', coalesce(hosts_digest::text, repeat('0', 64)), 'key_id', key_id, 'generation', generation, 'record', record)) FROM loot});
@@ -131,7 +132,7 @@ superuser(q{
 		END LOOP;
 		DROP TABLE kept;
 	END $$;});
-my $sources = 32 + 4 + 3;
+my $sources = 32 + 5 + 3;
 my $script = '';
 my $expired = ", expires_at = now() - interval ''1 minute''";
 foreach my $person (@people)

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster
+our @EXPORT = qw(ov_audit_sealed ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster
   ov_sim_claims ov_assertion ov_consent ov_connect
   ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
@@ -137,6 +137,15 @@ CONF
 	$node->safe_psql('postgres', 'CREATE EXTENSION oauth_vault; CREATE ROLE app LOGIN IN ROLE oauth_vault_user;')
 	  unless $opt{no_extension};
 	return $node;
+}
+
+# The audit writer makes its key and a head a moment after the first row: for tests
+# that count keys or compare them.
+sub ov_audit_sealed
+{
+	my ($node) = @_;
+	return ov_wait_for('a head of the audit trail, and its key', sub {
+		$node->safe_psql('postgres', q{SELECT max(h.last_id) = max(a.audit_id) FROM oauth_vault.audit_head h, oauth_vault.audit a}) eq 't' });
 }
 
 sub ov_assertion
