@@ -184,7 +184,7 @@ unlike(join(' ', sent()), qr/scope=/, 'field failure 3.24: a refresh asks for no
 connect_account('lab', 'f27', refresh_token_expires_in => 1000);
 is(column('f27', q{refresh_at BETWEEN issued_at + interval '13 minutes' AND refresh_expires_at}), 't',
 	'field failure 3.27: a refresh token that dies of idleness is used before, though the policy is lazy');
-set('f27', q{issued_at = now() - interval '15 minutes', refresh_expires_at = now() + interval '100 seconds', refresh_at = now()});
+set('f27', q{issued_at = now() - interval '15 minutes', refresh_expires_at = now() + interval '100 seconds', refresh_at = now() + interval '1 second'});
 $n++;
 answers({ body => tokens(refresh_token_expires_in => 1000) });
 superuser(q{SELECT oauth_vault.oauth_alter_connector('lab')});
@@ -192,7 +192,7 @@ ok(ov_wait_for('the refresh', sub { column('f27', 'token_generation') == 2 }), '
 is(column('f27', q{NOT refresh_fixed AND refresh_at > now() + interval '13 minutes'}), 't', 'field failure 3.27: and again in time');
 connect_account('lab', 'f27 fixed', refresh_token_expires_in => 100);
 set('f27 fixed', q{issued_at = now() - interval '15 minutes', consented_at = now() - interval '30 minutes',
-	refresh_expires_at = now() + interval '100 seconds', refresh_at = now()});
+	refresh_expires_at = now() + interval '100 seconds', refresh_at = now() + interval '1 second'});
 $n++;
 answers({ body => tokens(refresh_token_expires_in => 100) });
 superuser(q{SELECT oauth_vault.oauth_alter_connector('lab')});

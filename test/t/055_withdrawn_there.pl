@@ -61,7 +61,7 @@ is(ov_sql($node, 'ada', fresh()), $token, 'nobody tells us: until the next refre
 my $before = refreshes();
 # What is left of the access token's life is the bound; a tenth of it is spent here.
 superuser(q{UPDATE oauth_vault.connection SET issued_at = now() - interval '599 seconds', expires_at = now() + interval '1 second',
-	refresh_at = now()});
+	refresh_at = now() + interval '1 second'});
 look();
 ok(ov_wait_for('the refresh', sub { of('ada', 'status') eq 'reauth_required' }, 20), 'the next refresh finds out');
 my $window = time - $withdrawn;
