@@ -107,7 +107,16 @@ async function read(person, where, mode) {
 
 // ---- the person's own rounds ----
 
-async function consent(client, person) {
+// OV021, somebody holds a table or a row (autovacuum, for instance): try again, from the start
+async function consent(client, person, tries = 20) {
+  try {
+    await consentOnce(client, person);
+  } catch (error) {
+    if (error.code !== 'OV021' || tries === 1) throw error;
+    await consent(client, person, tries - 1);
+  }
+}
+async function consentOnce(client, person) {
   const { rows: [{ authorization_url: url }] } = await client.query(
     `SELECT authorization_url FROM ${V}.oauth_begin('strict', login_hint => $1, assertion => $2)`,
     [person.name, person.assertion]);
