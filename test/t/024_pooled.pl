@@ -50,7 +50,7 @@ server_reset_query_always = @{[ $reset ? 1 : 0 ]}
 logfile = $dir/log
 INI
 	my ($o, $e, $out, $err) = ('') x 4;
-	my $h = IPC::Run::start([ $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(300));
+	my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(300));
 	ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
 	my $in = encode_json({ host => $dir, port => $port, user => 'app', people => \%people, clients => 20, transactions => 20, seed => $seed });
 	IPC::Run::run([ 'node', "$ENV{OV_TREE}/test/drivers/pooled.mjs" ], '<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout(240))

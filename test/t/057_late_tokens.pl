@@ -44,7 +44,7 @@ max_client_conn = 200
 logfile = $dir/log
 INI
 my ($o, $e, $out, $err) = ('') x 4;
-my $h = IPC::Run::start([ $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e);
+my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e);
 ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
 my $in = encode_json({ direct => { host => $node->host, port => $node->port }, pooled => { host => $dir, port => $port },
 	idp => $idp, revocations => $revocations, people => $people, seed => $seed, ca => $ca_dir,
