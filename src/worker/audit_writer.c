@@ -34,12 +34,14 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inet.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "worker/audit_ring.h"
 #include "worker/audit_trail.h"
+#include "worker/network.h"
 
 #define BATCH 256
 #define PAUSE_MS 500			/* after a failure that was not a row's */
@@ -67,9 +69,9 @@ static OvQuery read_end = {
 static OvQuery last_recorded_at = {"SELECT max(recorded_at) FROM oauth_vault.audit", ""};
 static OvQuery touch = {
 	"UPDATE oauth_vault.connection c SET last_used_at = now() FROM (SELECT connection_id FROM oauth_vault.connection"
-	" WHERE connection_id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 hour')"
+	" WHERE connection_id = ANY ($1) AND (last_used_at IS NULL OR last_used_at < now() - interval '1 hour')"
 	" FOR UPDATE SKIP LOCKED) free WHERE c.connection_id = free.connection_id",
-	"u"
+	"U"
 };
 
 /* ---- one row ---- */
@@ -369,21 +371,50 @@ write_batch(int limit, int refused, int *done, Used *used)
 	return 0;
 }
 
+/* Not those that were brought up a moment ago: a busy caller comes in every batch. */
+static bool
+lately(const unsigned char id[UUID_LEN], TimestampTz now)
+{
+	static struct
+	{
+		unsigned char id[UUID_LEN];
+		TimestampTz at;
+	}			seen[512], *s;
+
+	s = &seen[(id[0] << 8 | id[1]) % lengthof(seen)];
+	if (memcmp(s->id, id, UUID_LEN) == 0 && s->at <= now && now - s->at < USECS_PER_SEC)
+		return true;
+	memcpy(s->id, id, UUID_LEN);
+	s->at = now;
+	return false;
+}
+
+/*
+ * To the hour, and nothing is lost with it: committed without a flush, so that
+ * the rows are held for no longer than the UPDATE takes.  A refresh that is
+ * being stored does not wait for a row.
+ */
 static void
 bring_up_last_used(const Used *used)
 {
-	if (used->n == 0)
+	const unsigned char *ids[BATCH];
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	for (int i = 0; i < used->n; i++)
+		if (!lately(used->id[i], now))
+			ids[n++] = used->id[i];
+	if (n == 0)
 		return;
 	PG_TRY();
 	{
-		ov_xact_begin();
-		for (int i = 0; i < used->n; i++)
-		{
-			Datum		arg = ov_uuid_datum(used->id[i]);
+		OvArgs		a = {0};
 
-			if (i == 0 || memcmp(used->id[i], used->id[i - 1], UUID_LEN) != 0)
-				(void) ov_query(&touch, OV_WRITE, &arg, NULL);
-		}
+		ov_xact_begin();
+		/* not PGC_S_OVERRIDE, which would change what the transaction's end goes back to */
+		(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		ov_arg_uuids(&a, ids, n);
+		(void) ov_run(&touch, OV_WRITE, &a);
 		ov_xact_commit();
 	}
 	PG_CATCH();

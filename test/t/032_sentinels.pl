@@ -139,6 +139,15 @@ answer('postgres', "SELECT oauth_vault.oauth_create_connector('literal', 'oidc',
 answer('postgres', "SELECT oauth_vault.oauth_set_client_secret('literal', '" . mark('client_secret') . "')");
 answer('postgres', 'SELECT oauth_vault.oauth_set_client_secret($1, $2)', 'literal', mark('client_secret'));
 
+# Grants from elsewhere: alone, in rows, and in rows of which one is refused
+my $import = sub {
+	return encode_json([ map { { user_id => $_, access_token => mark('imported'), refresh_token => mark('imported') } } @_ ]);
+};
+answer('postgres', q{SELECT oauth_vault.oauth_import_connection('', 'henry', 'demo', '', $1, $2)}, mark('imported'), mark('imported'));
+answer('postgres', "SELECT oauth_vault.oauth_import_connection('', 'ines', 'demo', '', '" . mark('imported') . "', '" . mark('imported') . "')");
+answer('postgres', q{SELECT string_agg(outcome, ' ') FROM oauth_vault.oauth_import_connections('demo', $1)}, $import->(qw(jo henry)));
+answer('postgres', "SELECT string_agg(outcome, ' ') FROM oauth_vault.oauth_import_connections('demo', '" . $import->('kai', '') . "')");
+
 sub assertion
 {
 	my $jwt = ov_assertion($node, @_);
@@ -219,7 +228,7 @@ my $functions = decode_json($node->safe_psql('postgres', q{
 		'types', ARRAY(SELECT format_type(t, NULL) FROM unnest(proargtypes) WITH ORDINALITY a(t, n) ORDER BY n),
 		'admin', has_function_privilege('oauth_vault_admin', oid, 'execute')) ORDER BY proname)
 	FROM pg_proc WHERE pronamespace = 'oauth_vault'::regnamespace AND pronargs > 0}));
-my %takes = map { $_ => 1 } qw(assertion client_secret token code state url access_token refresh_token);
+my %takes = map { $_ => 1 } qw(assertion client_secret token code state url access_token refresh_token rows);
 my %sample = ('text' => "'demo'", 'text[]' => 'NULL', 'jsonb' => "'{}'", 'uuid' => "'00000000-0000-0000-0000-000000000000'",
 	'boolean' => 'true', 'integer' => '401', 'interval' => "'1 second'", 'timestamp with time zone' => 'now()');
 my ($nfunctions, @leaky) = (0);
@@ -274,7 +283,7 @@ foreach my $f (@$functions)
 	ask("$user failures", 'DEALLOCATE ALL');
 	ask("$user failures", $literal->("EXECUTE \"My Call\"($values)"));
 }
-cmp_ok($nfunctions, '>=', 13, "$nfunctions functions take secrets");
+cmp_ok($nfunctions, '>=', 15, "$nfunctions functions take secrets");
 # Codes and states that are somebody else's, used, or of nobody
 ask('app failures', q{SELECT oauth_vault.oauth_callback($1, $2)}, $callback{ada}, $jwt);
 ask('app failures', "SELECT oauth_vault.oauth_callback('$callback{ada}', '$jwt')");
