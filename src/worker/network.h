@@ -253,6 +253,8 @@ extern int	ov_jobs_limit(bool background);
 /* More is due than its hosts have room for: look again when a job has ended. */
 extern void ov_jobs_hungry(void);
 extern bool ov_jobs_use_key(int64 key_id);
+extern int	ov_jobs_under_way(void);
+extern void ov_jobs_leave(void);	/* at exit: what they hold is released and cleansed */
 /* SHA-256 of what must not change while a grant lives: the hosts; also checks
  * that secrets may go there. */
 extern bool ov_hosts_check(OvArena *arena, const OvConnector *c, const char *extra, const OvProvider *p,

@@ -67,10 +67,6 @@ static TimestampTz ticks[OV_NTICKS];
 static TimestampTz looked_at;	/* when wake-ups last made us look at the tables */
 static TimestampTz leaving_since;	/* when we have been told to end */
 
-static dlist_head jobs = DLIST_STATIC_INIT(jobs);
-static int	njobs;
-static bool starved;			/* somebody was told that there is no room */
-static bool hungry;				/* refreshes are due for which there is no room yet */
 static OvJob *arrived;			/* not stored yet, in order */
 static OvJob **arrived_end = &arrived;
 static int	narrived;
@@ -221,96 +217,7 @@ ov_engine_ready(OvFailure *f)
 					 "Set \"oauth_vault.ca_file\" to a file of CA certificates that the server can read, and reload.");
 }
 
-/* ---- jobs ---- */
-
-void *
-ov_job_new(OvJobKind kind, Size size, void (*read) (OvJob *job, const OvHttpResponse *resp))
-{
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "oauth_vault job", ALLOCSET_SMALL_SIZES);
-	OvJob	   *job = MemoryContextAllocZero(context, size);
-
-	job->kind = kind;
-	job->context = context;
-	job->read = read;
-	job->arena = ov_arena_new();
-	dlist_push_tail(&jobs, &job->all);
-	njobs++;
-	return job;
-}
-
-void
-ov_job_free(OvJob *job)
-{
-	ov_host_release(job);
-	if (job->release != NULL)
-		job->release(job);
-	dlist_delete(&job->all);
-	njobs--;
-	ov_arena_free(job->arena);
-	MemoryContextDelete(job->context);
-	if (hungry)
-	{
-		hungry = false;
-		ov_tick_at(OV_TICK_DUE, GetCurrentTimestamp());
-	}
-	if (starved)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		starved = false;
-		ov_tick_at(OV_TICK_RECOVER, now);
-		ov_tick_at(OV_TICK_DUE, now);
-		ov_tick_at(OV_TICK_OUTBOX, now);
-	}
-}
-
-void
-ov_job_sends(OvJob *job, const char *secret)
-{
-	int			i = 0;
-
-	if (secret == NULL)
-		return;
-	while (i < OV_MAX_SENT && job->secrets[i] != NULL && strcmp(job->secrets[i], secret) != 0)
-		i++;
-	if (i == OV_MAX_SENT)
-		elog(ERROR, "a request carries more secrets than there is room to note");
-	job->secrets[i] = secret;
-}
-
-int
-ov_jobs_limit(bool background)
-{
-	return background ? Max(1, ov_guc_max_concurrency * 3 / 4) : ov_guc_max_concurrency;
-}
-
-int
-ov_jobs_room(bool background)
-{
-	int			limit = ov_jobs_limit(background);
-
-	if (njobs < limit)
-		return limit - njobs;
-	starved = true;
-	return 0;
-}
-
-bool
-ov_jobs_use_key(int64 key_id)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &jobs)
-		if (dlist_container(OvJob, all, iter.cur)->key_id == key_id)
-			return true;
-	return false;
-}
-
-void
-ov_jobs_hungry(void)
-{
-	hungry = true;
-}
+/* ---- requests of jobs ---- */
 
 static void
 job_arrived(OvJob *job)
@@ -650,21 +557,11 @@ look_at_tables_soon(void)
 static void
 leave(int code, Datum arg)
 {
-	dlist_iter	iter;
-
 	ov_trace_leave();
 	ov_hosts_leave();
 	ov_keys_forget();
 	OPENSSL_cleanse(request_buf, sizeof(request_buf));
-	dlist_foreach(iter, &jobs)
-	{
-		OvJob	   *job = dlist_container(OvJob, all, iter.cur);
-
-		if (job->release != NULL)
-			job->release(job);
-		ov_arena_free(job->arena);
-		job->arena = NULL;
-	}
+	ov_jobs_leave();
 }
 
 /* Terminated, with requests under way: those that are answered in a moment are
@@ -728,7 +625,7 @@ publish_figures(void)
 	for (OvJob *job = stuck; job != NULL; job = job->next)
 		nstuck++;
 	ov_figure_set(OV_FIG_BEAT, (uint64) ov_monotonic());
-	ov_figure_set(OV_FIG_JOBS, njobs);
+	ov_figure_set(OV_FIG_JOBS, ov_jobs_under_way());
 	ov_figure_set(OV_FIG_ON_THE_WIRE, http != NULL ? ov_http_in_flight(http) : 0);
 	ov_figure_set(OV_FIG_STUCK, nstuck);
 	ov_hosts_publish();

@@ -2,7 +2,7 @@
  * refresh.c
  *	  Claiming refreshes: what callers ask for, and what refresh_due.c finds.
  *
- * Single flight: a connection is in the table `running` from its claim until
+ * Single flight: a connection is under way (refresh_flight.c) from its claim until
  * its answer is stored; whoever asks meanwhile joins.  The claim is also a row,
  * intent, with both counters, committed before the request leaves; tries counts
  * how often it has.  One transaction claims a whole batch; if it fails, each is
@@ -26,7 +26,6 @@
 
 #define POSTPONE_MS (5 * 60 * 1000)
 #define FORCED_EVERY_US (60 * USECS_PER_SEC)
-#define WAITERS_MS 500
 #define PAUSED_SPREAD_US (5 * USECS_PER_SEC)
 #define DOUBT_US (2 * USECS_PER_SEC)	/* before a refresh token is sent once more */
 
@@ -45,7 +44,6 @@ typedef struct Round
 	int			nconnectors;
 } Round;
 
-static HTAB *running;
 static OvWant *requests[256];
 static int	nrequests;
 
@@ -70,57 +68,6 @@ static OvQuery postpone = {
 	" FROM oauth_vault.connection WHERE connection_id = $1 AND status = 'active' AND refresh_at IS NOT NULL"
 	" FOR UPDATE SKIP LOCKED)", "uz"
 };
-
-/* ---- what is in flight ---- */
-
-typedef struct Running
-{
-	unsigned char id[16];		/* hash key */
-	OvRefresh  *job;
-} Running;
-
-OvRefresh *
-ov_refresh_running(const unsigned char id[16])
-{
-	Running    *r;
-
-	if (running == NULL)
-	{
-		HASHCTL		ctl = {.keysize = 16, .entrysize = sizeof(Running), .hcxt = TopMemoryContext};
-
-		running = hash_create("oauth_vault refreshes", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	r = hash_search(running, id, HASH_FIND, NULL);
-	return r ? r->job : NULL;
-}
-
-static void
-remember_running(OvRefresh *job)
-{
-	Running    *r = hash_search(running, job->g.connection_id, HASH_ENTER, NULL);
-
-	r->job = job;
-	ov_shared_remember(job);
-}
-
-void
-ov_refresh_forget(OvRefresh *r)
-{
-	(void) hash_search(running, r->g.connection_id, HASH_REMOVE, NULL);
-	ov_shared_forget(r);
-}
-
-void
-ov_refresh_each(void (*count) (const OvRefresh *r))
-{
-	HASH_SEQ_STATUS all;
-	Running    *r;
-
-	if (running != NULL)
-		hash_seq_init(&all, running);
-	while (running != NULL && (r = hash_seq_search(&all)) != NULL)
-		count(r->job);
-}
 
 /* ---- judging one want, in the round's transaction ---- */
 
@@ -427,7 +374,7 @@ prepare(Round *r, OvWant *w, const OvRefreshRow *row, int tries)
 	}
 	/* found again by the round's other wants, and dropped if it is rolled back */
 	w->verdict = OV_STARTED;
-	remember_running(job);
+	ov_refresh_remember(job);
 	ov_arg_uuid(&a, w->id);
 	if (tries > 0)
 	{
@@ -674,57 +621,6 @@ claim_work(void *arg)
 /* ---- a round ---- */
 
 static void
-attach(OvWant *w)
-{
-	OvWaiter   *waiter;
-
-	if (!w->has_ticket)
-		return;
-	if (!ov_slot_wanted(&w->ticket))
-	{
-		/* Nobody waits: the slot is free for others, the work goes on. */
-		ov_answer_refreshed(&w->ticket, w->rejected, "refreshed", w->generation);
-		return;
-	}
-	ov_tick_at(OV_TICK_WAITERS, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WAITERS_MS));
-	waiter = MemoryContextAllocZero(w->job->job.context, sizeof(OvWaiter));
-	waiter->ticket = w->ticket;
-	waiter->rejected = w->rejected;
-	waiter->generation = w->own_generation ? w->own_generation : w->job->g.generation;
-	waiter->next = w->job->waiters;
-	w->job->waiters = waiter;
-	w->job->g.used = true;
-	ov_host_hurry(&w->job->job);
-	if (w->job->caller == NULL)
-		w->job->caller = ov_caller_copy(w->caller, w->job->job.context);
-}
-
-/* Slots of callers that have left are given back: a hanging provider must not use them up. */
-void
-ov_refresh_waiters_tick(TimestampTz now)
-{
-	HASH_SEQ_STATUS all;
-	Running    *r;
-	bool		left = false;
-
-	hash_seq_init(&all, running);
-	while ((r = hash_seq_search(&all)) != NULL)
-		for (OvWaiter **w = &r->job->waiters; *w != NULL;)
-		{
-			if (ov_slot_wanted(&(*w)->ticket))
-			{
-				w = &(*w)->next;
-				left = true;
-				continue;
-			}
-			ov_answer_refreshed(&(*w)->ticket, (*w)->rejected, "refreshed", r->job->g.generation);
-			*w = (*w)->next;
-		}
-	if (left)
-		ov_tick_at(OV_TICK_WAITERS, TimestampTzPlusMilliseconds(now, WAITERS_MS));
-}
-
-static void
 conclude(OvWant *w)
 {
 	switch (w->verdict)
@@ -732,11 +628,11 @@ conclude(OvWant *w)
 		case OV_UNDECIDED:
 			break;
 		case OV_STARTED:
-			attach(w);
+			ov_refresh_attach(w);
 			ov_job_send(&w->job->job, &w->job->req);
 			break;
 		case OV_JOINED:
-			attach(w);
+			ov_refresh_attach(w);
 			break;
 		case OV_ANSWERED:
 			if (w->has_ticket)

@@ -161,9 +161,11 @@ typedef struct OvWant
 
 /* Claims and sends, in one transaction; every want has its verdict afterwards. */
 extern void ov_refresh_claim(OvWant **wants, int n);
-/* The refresh of this connection that is under way, or NULL */
+/* refresh_flight.c: the refresh of this connection that is under way, or NULL */
 extern OvRefresh *ov_refresh_running(const unsigned char id[16]);
 extern void ov_refresh_each(void (*count) (const OvRefresh *r));
+extern void ov_refresh_remember(OvRefresh *job);
+extern void ov_refresh_attach(OvWant *w);	/* its caller, if it has one, waits for its job */
 
 /* refresh_rules.c: *use is to be released whatever comes; connector: ov_connector_digest(), once a
  * round.  In a transaction.  false: *f. */
