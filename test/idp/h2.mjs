@@ -6,7 +6,7 @@
 // "ready https://localhost:PORT"; with --stdin it exits when its standard input closes.
 //
 // The control server, plain HTTP on 127.0.0.1:CONTROL_PORT:
-//   GET  /counts   {connections, refreshes, peak, versions}: since the start or the
+//   GET  /counts   {connections, refreshes, peak, versions, tokens}: since the start or the
 //                  last reset; peak: most refreshes under way at once on one
 //                  connection; versions: how many came by which version of HTTP.
 //                  Client "tick" gets tokens of three seconds, and is not counted.
@@ -26,7 +26,7 @@ const sessions = new Set();
 const underWay = new Map(); // socket -> refreshes
 let serial = 0;
 let counts;
-const reset = () => { counts = { connections: 0, refreshes: 0, peak: 0, versions: {} }; };
+const reset = () => { counts = { connections: 0, refreshes: 0, peak: 0, versions: {}, tokens: {} }; };
 reset();
 
 const server = createSecureServer({
@@ -62,6 +62,7 @@ server.on('request', (request, response) => {
     }
     underWay.set(connection, (underWay.get(connection) ?? 0) + 1);
     counts.refreshes += 1;
+    counts.tokens[form.get('refresh_token')] = (counts.tokens[form.get('refresh_token')] ?? 0) + 1;
     counts.peak = Math.max(counts.peak, underWay.get(connection));
     counts.versions[request.httpVersion] = (counts.versions[request.httpVersion] ?? 0) + 1;
     setTimeout(answer, Number(DELAY_MS));
