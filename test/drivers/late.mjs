@@ -47,6 +47,10 @@ const result = { revocations: 0, offboardings: 0, rolledBack: 0, calls: 0, token
 const windows = [];
 let left = input.revocations;
 
+// Until something has changed about the person: a round, a call that has ended
+const changed = (person) => new Promise((resolve) => { person.watching.push(resolve); });
+const tell = (person) => { for (const resolve of person.watching.splice(0)) resolve(); };
+
 // ---- readers ----
 
 const ask = `SELECT ${V}.oauth_fresh_token('strict', assertion => $1) AS token`;
@@ -93,7 +97,7 @@ async function read(person, where, mode) {
   const how = `${mode}, ${where}`;
   while (!person.done) {
     if (person.round === null) {
-      await sleep(1); // between two rounds
+      await changed(person); // between two rounds
       continue;
     }
     person.reading += 1;
@@ -101,6 +105,7 @@ async function read(person, where, mode) {
     person.reading -= 1;
     // enough calls after the commit to see one that is late
     if (person.round?.over) person.after += 1;
+    tell(person);
   }
   await client.end();
 }
@@ -134,6 +139,7 @@ async function live(person) {
     await consent(client, person);
     person.after = 0;
     person.round = { n, over: null, last: 0 };
+    tell(person);
     await sleep(random() * 8);
     if (random() < 0.1) {
       await client.query('BEGIN');
@@ -151,19 +157,20 @@ async function live(person) {
     round.over = now();
     result[offboards ? 'offboardings' : 'revocations'] += 1;
     // until the readers have asked again, each twice on average
-    while (person.after < 2 * person.readers) await sleep(1);
+    while (person.after < 2 * person.readers) await changed(person);
     person.round = null;
-    while (person.reading > 0) await sleep(1);
+    while (person.reading > 0) await changed(person);
     windows.push(Math.max(0, round.last - round.over));
     if (offboards) await admin.query(`SELECT ${V}.oauth_onboard($1)`, [person.name]);
   }
   person.done = true;
+  tell(person);
   await client.end();
   await admin.end();
 }
 
 const people = input.assertions.map((assertion, i) => ({
-  name: `person-${i}`, assertion, round: null, reading: 0, after: 0, readers: 2 * Object.keys(modes).length, done: false,
+  name: `person-${i}`, assertion, round: null, reading: 0, after: 0, readers: 2 * Object.keys(modes).length, done: false, watching: [],
 }));
 await Promise.all(people.flatMap((person) => [
   live(person),

@@ -6,9 +6,6 @@ use OauthVault::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($bouncer) = grep { -x } qw(/usr/sbin/pgbouncer /usr/bin/pgbouncer);
-plan skip_all => 'pgbouncer is not installed' unless $bouncer;
-
 my $idp = ov_idp(ACCESS_TOKEN_TTL => 600);
 my $node = ov_cluster('pooled', hosts => ["localhost:$idp->{port}"]);
 $node->safe_psql('postgres', qq{
@@ -16,29 +13,12 @@ $node->safe_psql('postgres', qq{
 		'https://app.example/callback', scopes => ARRAY['openid', 'offline_access'], issuer => '$idp->{issuer}')});
 ov_connect($node, $_, 'demo') foreach qw(ada grace);
 
-my $dir = PostgreSQL::Test::Utils::tempdir_short();
-my $port = 19000 + $$ % 900;
-append_to_file("$dir/users.txt", qq{"app" ""\n});
-append_to_file("$dir/pgbouncer.ini", <<INI);
-[databases]
-postgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres
-[pgbouncer]
-listen_addr =
-unix_socket_dir = $dir
-listen_port = $port
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = 1
-logfile = $dir/log
-INI
-append_to_file("$dir/pgbouncer.ini", "") ;
-my ($o, $e) = ('', '');
-my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(120));
+my $pool = ov_pgbouncer($node, default_pool_size => 1);
+plan skip_all => 'pgbouncer is not installed' unless $pool;
 my $ask = sub {
 	my ($sql) = @_;
 	my ($out, $err) = ('', '');
-	IPC::Run::run([ 'psql', '-XAtq', '-h', $dir, '-p', $port, '-U', 'app', '-d', 'postgres', '-c', $sql ],
+	IPC::Run::run([ 'psql', '-XAtq', '-h', $pool->{dir}, '-p', $pool->{port}, '-U', 'app', '-d', 'postgres', '-c', $sql ],
 		'<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(20));
 	chomp $out;
 	return wantarray ? ($out, $err) : $out;
@@ -57,6 +37,6 @@ foreach my $round (1 .. 5)
 		is($out, '0', 'and the next client starts with no identity');
 	}
 }
-$h->kill_kill(grace => 3);
+$pool->{stop}->();
 $node->stop('fast');
 done_testing();

@@ -9,9 +9,6 @@ use OauthVault::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($bouncer) = grep { -x } qw(/usr/sbin/pgbouncer /usr/bin/pgbouncer);
-plan skip_all => 'pgbouncer is not installed' unless $bouncer;
-
 my @people = qw(ada grace edsger barbara donald frances);
 my $idp = ov_idp(ACCESS_TOKEN_TTL => 600);
 my $node = ov_cluster('pool', hosts => ["localhost:$idp->{port}"]);
@@ -30,32 +27,13 @@ my $before = $node->safe_psql('postgres', q{SELECT count(*) FROM oauth_vault.aud
 sub pooled
 {
 	my ($seed, $reset) = @_;
-	my $dir = PostgreSQL::Test::Utils::tempdir_short();
-	my $port = ov_port();
-	append_to_file("$dir/users.txt", qq{"app" ""\n});
-	append_to_file("$dir/pgbouncer.ini", <<INI);
-[databases]
-postgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres
-[pgbouncer]
-listen_addr =
-unix_socket_dir = $dir
-listen_port = $port
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = 4
-max_client_conn = 200
-server_reset_query = $reset
-server_reset_query_always = @{[ $reset ? 1 : 0 ]}
-logfile = $dir/log
-INI
-	my ($o, $e, $out, $err) = ('') x 4;
-	my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e, IPC::Run::timeout(300));
-	ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
-	my $in = encode_json({ host => $dir, port => $port, user => 'app', people => \%people, clients => 20, transactions => 20, seed => $seed });
+	my $pool = ov_pgbouncer($node, default_pool_size => 4, server_reset_query => $reset, server_reset_query_always => $reset ? 1 : 0);
+	plan skip_all => 'pgbouncer is not installed' unless $pool;
+	my ($out, $err) = ('', '');
+	my $in = encode_json({ host => $pool->{dir}, port => $pool->{port}, user => 'app', people => \%people, clients => 20, transactions => 20, seed => $seed });
 	IPC::Run::run([ 'node', "$ENV{OV_TREE}/test/drivers/pooled.mjs" ], '<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout(240))
 	  or die "pooled.mjs: $err";
-	$h->kill_kill(grace => 3);
+	$pool->{stop}->();
 	return decode_json($out);
 }
 

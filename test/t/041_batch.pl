@@ -18,18 +18,10 @@ superuser(qq{
 		"token": {"url": "$server->{issuer}/token"}, "refresh": {"rotates": "always"}}');
 	SELECT oauth_vault.oauth_create_connector(name, 'h2', name, 'a-secret', 'https://app.example/callback',
 		scopes => ARRAY['read'], refresh_policy => 'eager') FROM unnest(ARRAY['demo', 'tick']) name});
-sub connect_person
-{
-	my ($who, $connector) = @_;
-	my $jwt = ov_assertion($node, $who);
-	$node->safe_psql('postgres', qq{SELECT c.status FROM oauth_vault.oauth_begin('$connector', assertion => '$jwt') b,
-		oauth_vault.oauth_complete(b.state, 'a-code', assertion => '$jwt') c}, extra_params => [ '-U', 'app' ]);
-	return;
-}
-connect_person("person$_", 'demo') foreach 1 .. $people;
-connect_person($_, 'demo') foreach qw(bad locked revoked);
+ov_connect_code($node, "person$_", 'demo') foreach 1 .. $people;
+ov_connect_code($node, $_, 'demo') foreach qw(bad locked revoked);
 # One that is always due again soon, so that the worker keeps looking at what is
-connect_person('clock', 'tick');
+ov_connect_code($node, 'clock', 'tick');
 
 # A row that cannot be written; its answer is not lost for that.
 superuser(q{

@@ -9,8 +9,6 @@ use OauthVault::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($bouncer) = grep { -x } qw(/usr/sbin/pgbouncer /usr/bin/pgbouncer);
-plan skip_all => 'pgbouncer is not installed' unless $bouncer;
 my $revocations = $ENV{REVOCATIONS} // 200;
 my $seed = $ENV{SEED} // 1;
 my $people = 4;
@@ -26,33 +24,16 @@ $node->safe_psql('postgres', qq{
 	SELECT oauth_vault.oauth_create_connector('strict', 'strict', 'client', 'secret', 'https://app.example/callback',
 		refresh_policy => 'lazy')});
 
-my $dir = PostgreSQL::Test::Utils::tempdir_short();
-my $port = ov_port();
-append_to_file("$dir/users.txt", qq{"app" ""\n});
-append_to_file("$dir/pgbouncer.ini", <<INI);
-[databases]
-postgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres
-[pgbouncer]
-listen_addr =
-unix_socket_dir = $dir
-listen_port = $port
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = 6
-max_client_conn = 200
-logfile = $dir/log
-INI
-my ($o, $e, $out, $err) = ('') x 4;
-my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $bouncer, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$o, '2>', \$e);
-ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $e";
-my $in = encode_json({ direct => { host => $node->host, port => $node->port }, pooled => { host => $dir, port => $port },
+my $pool = ov_pgbouncer($node, default_pool_size => 6);
+plan skip_all => 'pgbouncer is not installed' unless $pool;
+my ($out, $err) = ('', '');
+my $in = encode_json({ direct => { host => $node->host, port => $node->port }, pooled => { host => $pool->{dir}, port => $pool->{port} },
 	idp => $idp, revocations => $revocations, people => $people, seed => $seed, ca => $ca_dir,
 	assertions => [ map { ov_assertion($node, "person-$_", '--ttl', '3600') } 0 .. $people - 1 ] });
 my $started = time;
 IPC::Run::run([ 'node', "$ENV{OV_TREE}/test/drivers/late.mjs" ], '<', \$in, '>', \$out, '2>', \$err) or die "late.mjs: $err";
 my $took = time - $started;
-$h->kill_kill(grace => 3);
+$pool->{stop}->();
 my $r = decode_json($out);
 my $done = $r->{revocations} + $r->{offboardings};
 

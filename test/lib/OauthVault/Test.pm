@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(ov_audit_sealed ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster
+our @EXPORT = qw(ov_audit_sealed ov_pgbouncer ov_connect_code ov_cluster ov_idp ov_fault ov_h2 ov_sim ov_sim_cluster
   ov_sim_claims ov_assertion ov_consent ov_connect
   ov_control ov_port ov_sql ov_sql_fails ov_wait_for ov_as ov_forms $ca_dir);
 
@@ -198,6 +198,35 @@ sub ov_sql_fails
 	my ($rc, $out, $err) = ov_as($node, $user, $sql, %opt);
 	return ('00000', $out) unless $rc;
 	return $err =~ /ERROR:\s+(\w{5}): ([^\n]*)/ ? ($1, "$2\n$err") : ('?????', $err);
+}
+
+# PgBouncer in transaction mode before the node, with further settings; {dir, port, stop},
+# undef where it is not installed.  Ends with the test, however that ends.
+sub ov_pgbouncer
+{
+	my ($node, %settings) = @_;
+	my ($program) = grep { -x } qw(/usr/sbin/pgbouncer /usr/bin/pgbouncer);
+	return unless $program;
+	my ($dir, $port) = (PostgreSQL::Test::Utils::tempdir_short(), ov_port());
+	%settings = (listen_addr => '', unix_socket_dir => $dir, listen_port => $port, auth_type => 'trust',
+		auth_file => "$dir/users.txt", pool_mode => 'transaction', max_client_conn => 200, logfile => "$dir/log", %settings);
+	append_to_file("$dir/users.txt", qq{"app" ""\n});
+	append_to_file("$dir/pgbouncer.ini", "[databases]\npostgres = host=@{[ $node->host ]} port=@{[ $node->port ]} dbname=postgres\n"
+		. "[pgbouncer]\n" . join('', map { "$_ = $settings{$_}\n" } sort keys %settings));
+	my ($out, $err) = ('', '');
+	my $h = IPC::Run::start([ qw(setpriv --pdeathsig KILL), $program, '-q', "$dir/pgbouncer.ini" ], '<', \undef, '>', \$out, '2>', \$err);
+	ov_wait_for('pgbouncer', sub { -S "$dir/.s.PGSQL.$port" }, 20) or die "pgbouncer: $err";
+	return { dir => $dir, port => $port, stop => sub { $h->kill_kill(grace => 3) } };
+}
+
+# A person connects at a server that takes any code.
+sub ov_connect_code
+{
+	my ($node, $user, $connector) = @_;
+	my $jwt = ov_assertion($node, $user);
+	$node->safe_psql('postgres', qq{SELECT c.status FROM oauth_vault.oauth_begin('$connector', assertion => '$jwt') b,
+		oauth_vault.oauth_complete(b.state, 'a-code', assertion => '$jwt') c}, extra_params => [ '-U', 'app' ]);
+	return;
 }
 
 # begin, consent, callback; returns the connection id.
