@@ -3,7 +3,7 @@
 // A cluster built with DEBUG_POINTS=1, a token server that ends a grant when a
 // refresh token is used twice, people who connect, use, lock, revoke and roll
 // back, and somebody who kills: workers at named points and at random instants,
-// by FATAL and by SIGKILL, and the postmaster.  Meanwhile the token server fails
+// by FATAL and by SIGKILL, and the postmaster.  People leave and come back.  Meanwhile the token server fails
 // in every way it knows.  At the end an account; the exit status says whether
 // every lost grant is explained and nothing else went wrong.
 //
@@ -88,14 +88,15 @@ const rulesOf = (kind) => ({
   revocation: { refresh_token: { url: `${server.base}/${kind}/revoke` } },
 });
 
-// One per person and kind.  what: connected, revoked, or unclear after a crash.
+// One per person and kind.  what: connected, revoked, offboarded, or unclear after
+// a crash.  floor: grants with a lower id are from before the person came back.
 const people = [];
 for (let i = 0; i < nconnections; i += 1) {
-  people.push({ user: `person-${i}`, kind: i < 3 ? 'dns' : kinds[i % kinds.length], what: 'none', busy: false });
+  people.push({ user: `person-${i}`, kind: i < 3 ? 'dns' : kinds[i % kinds.length], what: 'none', busy: false, floor: 0 });
 }
 
 const account = {
-  calls: 0, tokens: 0, errors: {}, connected: 0, revoked: 0, rolledBack: 0, ended: 0,
+  calls: 0, tokens: 0, errors: {}, connected: 0, revoked: 0, rolledBack: 0, ended: 0, offboarded: 0, onboarded: 0, blocked: 0,
   crashes: { terminate: 0, kill: 0, postmaster: 0, error: 0 }, byPoint: {}, missed: {}, byKind: {}, weather: {}, lost: [], wrong: [],
 };
 const exits = []; // times
@@ -192,6 +193,8 @@ function checkToken(person, token) {
     wrong(`${person.user}: a token of ${known.grant.user} at ${known.grant.kind}`);
   } else if (known.expires < Date.now() - GENEROUS_MS) wrong(`${person.user}: a token that has expired`);
   if (person.what === 'revoked') wrong(`${person.user}: a token of a revoked connection`);
+  if (person.what === 'offboarded') wrong(`${person.user}: a token of a person who has left`);
+  if (known && known.grant.id < person.floor) wrong(`${person.user}: a token from before the person left`);
 }
 
 async function useToken(client, person) {
@@ -248,6 +251,18 @@ const actions = {
     [person.user, person.kind]);
     if (rows.length !== 1) wrong(`${person.user}: a revocation that was rolled back has taken effect`);
   },
+  // Asked again until the server answers, so that it is known what has happened.
+  async offboard(client, person) {
+    await cluster.query('SELECT state FROM oauth_vault.oauth_offboard($1)', [person.user]);
+    person.what = 'offboarded';
+    account.offboarded += 1;
+  },
+  async onboard(client, person) {
+    person.floor = server.grants.length;
+    await cluster.query('SELECT oauth_vault.oauth_onboard($1)', [person.user]);
+    person.what = 'none';
+    account.onboarded += 1;
+  },
   async reject(client, person) {
     const token = await useToken(client, person);
     person.rejected = true;
@@ -263,8 +278,9 @@ const actions = {
   },
 };
 const habits = {
-  use: 60, rollBack: 10, snapshot: 6, hold: 6, revoke: 2, revokeNot: 3, reject: 1, endAtProvider: 0.3,
+  use: 60, rollBack: 10, snapshot: 6, hold: 6, revoke: 2, revokeNot: 3, reject: 1, endAtProvider: 0.3, offboard: 1,
 };
+const habitsOutside = { use: 3, onboard: 1 };
 
 async function live() {
   let client = null;
@@ -275,7 +291,9 @@ async function live() {
       continue;
     }
     person.busy = true;
-    const what = person.what === 'none' || person.what === 'revoked' ? 'connect' : weighted(chance.people, habits);
+    const outside = person.what === 'offboarded';
+    const what = person.what === 'none' || person.what === 'revoked' ? 'connect'
+      : weighted(chance.people, outside ? habitsOutside : habits);
     account.calls += 1;
     try {
       client ??= await cluster.connect();
@@ -286,7 +304,8 @@ async function live() {
         client?.end().catch(() => {});
         client = null;
         await sleep(50);
-      } else if (error.code === 'OV010' || (error.code === 'OV012' && person.what !== 'connected')) {
+      } else if (outside && error.code === 'OV070') account.blocked += 1;
+      else if (!outside && (error.code === 'OV010' || (error.code === 'OV012' && person.what !== 'connected'))) {
         await noteLosses('AND c.user_id = $1', [person.user]);
         person.what = 'none';
       } else if (!/^(no consent|OV02[012]|OV03\d|OV04[02]|OV050|40001|55P03)$/.test(error.code)) {
@@ -456,6 +475,17 @@ async function finalCheck() {
   await settle('revocations are left', `SELECT revocation_id, state, attempts, outcome FROM oauth_vault.revocation
     WHERE state NOT IN ('confirmed')`);
   await settle('connections are left revoking', "SELECT * FROM oauth_vault.connection WHERE status = 'revoking'");
+  await cluster.query('UPDATE oauth_vault.offboarding SET next_look_at = now() WHERE completed_at IS NULL');
+  await settle('offboardings are left', `SELECT * FROM oauth_vault.offboarding
+    WHERE completed_at IS NULL OR completed_by <> 'outcomes'`, 120_000);
+  const past = `WHERE (d.lifted_at IS NULL OR x.key_id < d.lifted_key_id) AND x.user_id = d.user_id`;
+  await settle('keys of people who have left', `SELECT x.key_id, x.user_id FROM oauth_vault.vault_key x, oauth_vault.offboarding d
+    ${past} AND x.kind = 'user' AND (x.destroyed_at IS NULL OR x.wrapped <> '')`);
+  for (const [sealedIn, columns] of [['connection', 'access_token, x.refresh_token, x.id_token, x.superseded'],
+    ['revocation', 'access_token, x.refresh_token']]) {
+    await settle(`ciphertexts of people who have left, in ${sealedIn}`, `SELECT x.user_id, x.key_id
+      FROM oauth_vault.${sealedIn} x, oauth_vault.offboarding d ${past} AND num_nonnulls(x.${columns}) > 0`);
+  }
   await noteLosses();
 
   const client = await cluster.connect();
@@ -467,10 +497,12 @@ async function finalCheck() {
     if (more.length > 0) wrong(`${person.user} has more than one live connection`);
     if (!row) {
       if (person.what === 'connected') wrong(`${person.user}: the connection is gone`);
-      if (person.what === 'revoked' && grant && !grant.ended) wrong(`${person.user}: revoked here, alive at the provider`);
+      if ((person.what === 'revoked' || person.what === 'offboarded') && grant && !grant.ended) {
+        wrong(`${person.user}: ${person.what} here, alive at the provider`);
+      }
       continue;
     }
-    if (person.what === 'revoked') wrong(`${person.user}: revoked, and back without a consent`);
+    if (person.what === 'revoked' || person.what === 'offboarded') wrong(`${person.user}: ${person.what}, and back without a consent`);
     if (row.status !== 'active') continue;
     if (!row.due) wrong(`${person.user}: active, and never to be refreshed`);
     if (person.kind === 'dns') continue;
@@ -542,6 +574,7 @@ async function main() {
   console.log(`token server      ${table(account.weather)}`);
   console.log(`connections       ${account.connected} made, ${account.revoked} revoked, ${account.rolledBack} revocations rolled back, ${
     account.ended} ended at the provider`);
+  console.log(`people            ${account.offboarded} left, ${account.onboarded} came back, ${account.blocked} calls refused meanwhile`);
   console.log(`calls             ${account.calls}, ${account.tokens} tokens; errors ${table(account.errors)}`);
   console.log(`refresh requests  ${refreshes}, ${processed} acted on: ${table(server.counts)}`);
   console.log(`DNS failures      ${attempts}; TLS: ${server.refusedHandshakes ?? 0} handshakes refused`);
