@@ -481,6 +481,7 @@ CREATE FUNCTION oauth_vault.oauth_report_security_events(since timestamptz DEFAU
 		('provider_set', 'a provider''s rules were changed'),
 		('offboarding_requested', 'somebody or something leaves'), ('offboarded', 'an offboarding is complete'),
 		('onboarded', 'somebody is back'), ('claimed', 'a copy of the database was claimed'),
+		('audit_key_created', 'the trail is sealed with a new key'),
 		('key_rotation_requested', 'a rotation of keys was asked for'), ('keys_rotated', 'a rotation of keys has ended')
 		) x (event, meaning)),
 	trouble AS (SELECT * FROM (VALUES

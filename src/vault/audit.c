@@ -41,6 +41,7 @@ build(OvMsg *m, void *buf, size_t size, OvCall *call, const OvEvent *e)
 	if (e->fingerprint)
 		ov_msg_put(m, OV_TAG_TOKEN_FINGERPRINT, e->fingerprint, 16);
 	ov_msg_put_str(m, OV_TAG_REASON, e->reason);
+	ov_msg_put_str(m, OV_TAG_DETAIL_JSON, e->detail);
 }
 
 void
@@ -98,7 +99,8 @@ refusal(int sqlstate)
 		case ERRCODE_OV_QUEUE_FULL:
 			return false;
 	}
-	return true;
+	return ours(sqlstate) || sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION);
 }
 
 /*
@@ -132,12 +134,17 @@ ov_audit_note(OvCall *call, const OvEvent *event)
 void
 ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate)
 {
+	if (ours(sqlstate))
+		ov_audit_failure(call, event, sqlstate);
+}
+
+void
+ov_audit_failure(OvCall *call, const OvEvent *event, int sqlstate)
+{
 	unsigned char buf[ROW_MAX];
 	OvMsg		m;
 	OvEvent		denial = *event;
 
-	if (!ours(sqlstate))
-		return;
 	denial.outcome = refusal(sqlstate) ? "denied" : "failed";
 	denial.fingerprint = NULL;
 	denial.reason = unpack_sql_state(sqlstate);

@@ -183,8 +183,8 @@ ov_call_unwind(int level)
 		ov_done_with_answer();
 }
 
-Datum
-ov_person_call(FunctionCallInfo fcinfo, const char *name, int assertion_arg, OvBody body)
+static Datum
+whole_call(FunctionCallInfo fcinfo, OvAccess access, const char *name, int assertion_arg, OvBody body)
 {
 	OvCall		call = {0};
 	OvEvent		event = {.event = name, .outcome = "ok"};
@@ -192,7 +192,7 @@ ov_person_call(FunctionCallInfo fcinfo, const char *name, int assertion_arg, OvB
 
 	PG_TRY();
 	{
-		ov_call_begin(&call, OV_AS_PERSON, fcinfo, assertion_arg);
+		ov_call_begin(&call, access, fcinfo, assertion_arg);
 		result = body(&call, fcinfo, &event);
 		ov_call_end(&call);
 	}
@@ -204,6 +204,18 @@ ov_person_call(FunctionCallInfo fcinfo, const char *name, int assertion_arg, OvB
 	}
 	PG_END_TRY();
 	return result;
+}
+
+Datum
+ov_person_call(FunctionCallInfo fcinfo, const char *name, int assertion_arg, OvBody body)
+{
+	return whole_call(fcinfo, OV_AS_PERSON, name, assertion_arg, body);
+}
+
+Datum
+ov_admin_call(FunctionCallInfo fcinfo, const char *name, OvBody body)
+{
+	return whole_call(fcinfo, OV_AS_ADMIN, name, -1, body);
 }
 
 /* ---- decisions ---- */

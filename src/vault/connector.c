@@ -218,7 +218,7 @@ locked_connector(const char *name)
 
 /* Can a provider be made of it, and may our secrets go where it says? */
 static void
-check_provider(OvCall *call, OvConnector *c, const char *event)
+check_provider(OvCall *call, OvConnector *c)
 {
 	const OvProvider *provider;
 	const char *const *hosts;
@@ -235,13 +235,8 @@ check_provider(OvCall *call, OvConnector *c, const char *event)
 	if (code == OV_OK && nhosts == 0)
 		code = ov_fail(&err, OV_E_CONFIG, "provider \"%s\" names no token endpoint", c->provider);
 	if (code == OV_OK && (code = ov_hosts_permitted(arena, c, NULL, provider, &err)) == OV_E_DENIED)
-	{
-		OvEvent		denial = {.event = event, .connector = c->name};
-
-		ov_audit_denial(call, &denial, ERRCODE_OV_POLICY_DENIED);
 		ov_raise(ERRCODE_OV_POLICY_DENIED, err.message, ov_detail("reason", "host", "host", err.detail, NULL),
 				 "Hosts that receive secrets come from the built-in catalogue or from \"allowed_hosts\" in the vault file.");
-	}
 	if (code == OV_E_NOMEM)
 		ov_raise(ERRCODE_OUT_OF_MEMORY, "out of memory", NULL, NULL);
 	if (code != OV_OK)
@@ -253,8 +248,8 @@ check_provider(OvCall *call, OvConnector *c, const char *event)
 
 /* ---- SQL ---- */
 
-Datum
-ov_create_connector(PG_FUNCTION_ARGS)
+static Datum
+create_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	static OvQuery exists = {"SELECT FROM oauth_vault.connector WHERE name = $1", "t"};
 	static OvQuery insert = {
@@ -263,30 +258,28 @@ ov_create_connector(PG_FUNCTION_ARGS)
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (name) DO NOTHING",
 		"utttblaaajtjtt"
 	};
-	OvCall		call;
 	OvConnector c = {0};
 	OvHome		home;
-	OvEvent		event = {.event = "connector_created", .outcome = "ok"};
 	char	   *secret;
 	Datum		args[14];
 	char		nulls[15] = "              ";
 	Datum		id;
 
-	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
 	c.name = ov_arg_text(fcinfo, 0, "name", true);
 	check_name(c.name);
+	event->connector = c.name;
 	c.provider = ov_arg_text(fcinfo, 1, "provider", true);
 	c.client_id = ov_arg_name(fcinfo, 2, "client_id", true, MAX_CLIENT_ID);
 	check_client_id(c.client_id);
-	secret = client_secret(&call, fcinfo, 3, false);
-	c.redirect_uris = redirect_list(&call, fcinfo, 4, 10, NULL, 0, &c.nredirect_uris);
+	secret = client_secret(call, fcinfo, 3, false);
+	c.redirect_uris = redirect_list(call, fcinfo, 4, 10, NULL, 0, &c.nredirect_uris);
 	c.default_scopes = ov_arg_text_array(fcinfo, 5, "scopes", &c.ndefault_scopes);
 	ov_check_scopes(c.default_scopes, c.ndefault_scopes, "scopes");
 	c.max_scopes = ov_arg_text_array(fcinfo, 6, "max_scopes", &c.nmax_scopes);
 	ov_check_scopes(c.max_scopes, c.nmax_scopes, "max_scopes");
 	c.has_max_scopes = c.max_scopes != NULL;
 	check_ceiling(c.default_scopes, c.ndefault_scopes, c.has_max_scopes, c.max_scopes, c.nmax_scopes);
-	c.params = params_object(&call, fcinfo, 7);
+	c.params = params_object(call, fcinfo, 7);
 	c.issuer = ov_arg_name(fcinfo, 8, "issuer", false, MAX_URL);
 	if (c.issuer != NULL && c.issuer[0] == '\0')
 		invalid("issuer", "must not be empty", NULL);
@@ -301,8 +294,8 @@ ov_create_connector(PG_FUNCTION_ARGS)
 				 ov_detail("reason", "unknown provider", "provider", c.provider, NULL),
 				 "SELECT name FROM oauth_vault.oauth_providers lists the catalogue; \"oidc\" is any issuer that publishes its metadata.");
 	if (c.issuer != NULL)
-		c.metadata = discover(&call, c.issuer);
-	check_provider(&call, &c, event.event);
+		c.metadata = discover(call, c.issuer);
+	check_provider(call, &c);
 
 	ov_home_claim(&home);
 	ov_new_uuid(c.id);
@@ -324,20 +317,24 @@ ov_create_connector(PG_FUNCTION_ARGS)
 	nulls[11] = c.metadata == NULL ? 'n' : ' ';
 	args[11] = ov_jsonb_datum(c.metadata);
 	args[12] = ov_text_datum(c.policy);
-	args[13] = ov_text_datum(call.role);
+	args[13] = ov_text_datum(call->role);
 	if (ov_query(&insert, OV_WRITE, args, nulls) == 0)
 		ov_raise(ERRCODE_DUPLICATE_OBJECT, psprintf("connector \"%s\" already exists", c.name), NULL,
 				 "Somebody has created it just now; use oauth_alter_connector to change it.");
 
-	event.connector = c.name;
-	event.scopes = c.default_scopes;
-	event.nscopes = c.ndefault_scopes;
-	event.reason = c.provider;
-	ov_audit(&call, &event);
-	MemoryContextSwitchTo(call.caller);
+	event->scopes = c.default_scopes;
+	event->nscopes = c.ndefault_scopes;
+	event->reason = c.provider;
+	ov_audit(call, event);
+	MemoryContextSwitchTo(call->caller);
 	id = ov_uuid_datum(c.id);
-	ov_call_end(&call);
 	PG_RETURN_DATUM(id);
+}
+
+Datum
+ov_create_connector(PG_FUNCTION_ARGS)
+{
+	return ov_admin_call(fcinfo, "connector_created", create_connector);
 }
 
 /* An administrator's pause is theirs: it also takes over one of the network worker's. */
@@ -359,8 +356,8 @@ set_status(OvConnector *c, char *status, char *reason, const char *role, OvEvent
 	c->status = status;
 }
 
-Datum
-ov_alter_connector(PG_FUNCTION_ARGS)
+static Datum
+alter_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	static OvQuery update = {
 		"UPDATE oauth_vault.connector SET client_id = $2, redirect_uris = $3, default_scopes = $4, max_scopes = $5,"
@@ -368,9 +365,7 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 		" status_since = CASE WHEN status = $8 THEN status_since ELSE now() END"
 		" WHERE connector_id = $1", "utaaajtttt"
 	};
-	OvCall		call;
 	OvConnector *c;
-	OvEvent		event = {.event = "connector_altered", .outcome = "ok"};
 	char	   *name,
 			   *client_id,
 			   *policy,
@@ -381,8 +376,7 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	Datum		args[10];
 	char		nulls[11] = "          ";
 
-	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	name = ov_arg_text(fcinfo, 0, "name", true);
+	event->connector = name = ov_arg_text(fcinfo, 0, "name", true);
 	client_id = ov_arg_name(fcinfo, 1, "client_id", false, MAX_CLIENT_ID);
 	if (client_id != NULL && client_id[0] == '\0')
 		invalid("client_id", "must not be empty", NULL);
@@ -395,7 +389,7 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	reason = ov_arg_name(fcinfo, 9, "reason", false, MAX_REASON);
 
 	c = locked_connector(name);
-	c->redirect_uris = redirect_list(&call, fcinfo, 2, 3, c->redirect_uris, c->nredirect_uris, &c->nredirect_uris);
+	c->redirect_uris = redirect_list(call, fcinfo, 2, 3, c->redirect_uris, c->nredirect_uris, &c->nredirect_uris);
 	if ((list = ov_arg_text_array(fcinfo, 4, "scopes", &n)) != NULL)
 	{
 		ov_check_scopes(list, n, "scopes");
@@ -412,11 +406,11 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	check_ceiling(c->default_scopes, c->ndefault_scopes, c->has_max_scopes, c->max_scopes, c->nmax_scopes);
 	if (!PG_ARGISNULL(6))
 	{
-		c->params = params_object(&call, fcinfo, 6);
-		check_provider(&call, c, event.event);
+		c->params = params_object(call, fcinfo, 6);
+		check_provider(call, c);
 	}
 	if (status != NULL)
-		set_status(c, status, reason, call.role, &event);
+		set_status(c, status, reason, call->role, event);
 	args[0] = ov_uuid_datum(c->id);
 	args[1] = ov_text_datum(client_id ? client_id : c->client_id);
 	args[2] = ov_text_array_datum((const char *const *) c->redirect_uris, c->nredirect_uris);
@@ -432,14 +426,18 @@ ov_alter_connector(PG_FUNCTION_ARGS)
 	args[9] = ov_text_datum(c->paused_by);
 	(void) ov_query(&update, OV_WRITE, args, nulls);
 
-	event.connector = c->name;
-	event.scopes = c->default_scopes;
-	event.nscopes = c->ndefault_scopes;
-	event.reason = reason;
-	ov_audit(&call, &event);
+	event->scopes = c->default_scopes;
+	event->nscopes = c->ndefault_scopes;
+	event->reason = reason;
+	ov_audit(call, event);
 	ov_wake_after_commit();
-	ov_call_end(&call);
 	PG_RETURN_VOID();
+}
+
+Datum
+ov_alter_connector(PG_FUNCTION_ARGS)
+{
+	return ov_admin_call(fcinfo, "connector_altered", alter_connector);
 }
 
 Datum
@@ -523,17 +521,21 @@ ov_set_client_secret(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static Datum
+discover_now(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
+{
+	char	   *issuer = ov_arg_name(fcinfo, 0, "issuer", true, MAX_URL);
+	char	   *metadata;
+
+	event->detail = ov_detail("issuer", issuer, NULL);
+	metadata = discover(call, issuer);
+	ov_audit(call, event);
+	MemoryContextSwitchTo(call->caller);
+	return ov_jsonb_datum(metadata);
+}
+
 Datum
 ov_discover(PG_FUNCTION_ARGS)
 {
-	OvCall		call;
-	char	   *metadata;
-	Datum		result;
-
-	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	metadata = discover(&call, ov_arg_name(fcinfo, 0, "issuer", true, MAX_URL));
-	MemoryContextSwitchTo(call.caller);
-	result = ov_jsonb_datum(metadata);
-	ov_call_end(&call);
-	PG_RETURN_DATUM(result);
+	return ov_admin_call(fcinfo, "discovered", discover_now);
 }

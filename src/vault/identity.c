@@ -473,7 +473,14 @@ need_preload(void)
 				 NULL, "Add oauth_vault to \"shared_preload_libraries\" and restart the server.");
 }
 
-static OvEvent refused = {.event = "identified", .outcome = "denied"};
+static void
+note_refusal(int sqlstate)
+{
+	static const OvEvent event = {.event = "identified", .outcome = "denied"};
+	OvCall		call = {.role = GetUserNameFromId(GetUserId(), true)};
+
+	ov_audit_failure(&call, &event, sqlstate);
+}
 
 /*
  * Whatever happens, the person before is gone first.  token may be NULL; its
@@ -488,12 +495,9 @@ identify_and_cleanse(FunctionCallInfo fcinfo, char *token, bool session)
 	}
 	PG_CATCH();
 	{
-		OvCall		call = {0};
-
 		if (token != NULL)
 			OPENSSL_cleanse(token, strlen(token));
-		call.role = GetUserNameFromId(GetUserId(), true);
-		ov_audit_denial(&call, &refused, geterrcode());
+		note_refusal(geterrcode());
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -509,8 +513,11 @@ may_bind(void)
 {
 	need_preload();
 	if (InSecurityRestrictedOperation() || IsInParallelMode())
+	{
+		note_refusal(ERRCODE_INSUFFICIENT_PRIVILEGE);
 		ov_raise(ERRCODE_INSUFFICIENT_PRIVILEGE,
 				 "an identity cannot be bound inside a security-restricted or parallel operation", NULL, NULL);
+	}
 }
 
 Datum
@@ -548,9 +555,12 @@ ov_identify_request(PG_FUNCTION_ARGS)
 		memcpy(token, value + 7, strlen(value + 7) + 1);
 	ov_arena_free(arena);
 	if (token == NULL)
+	{
+		note_refusal(ERRCODE_OV_IDENTITY_REQUIRED);
 		ov_raise(ERRCODE_OV_IDENTITY_REQUIRED, "the request carries no bearer token",
 				 ov_detail("reason", "no authorization header in request.headers", NULL),
 				 "The caller must send Authorization: Bearer <assertion>.");
+	}
 	identify_and_cleanse(fcinfo, token, false);
 	PG_RETURN_VOID();
 }

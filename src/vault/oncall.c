@@ -467,40 +467,70 @@ refusal(const OvMsg *answer)
 					detail ? " " : "", detail ? detail : "");
 }
 
+static int
+state_of_refusal(const OvMsg *answer)
+{
+	const char *s = ov_msg_str(answer, OV_TAG_SQLSTATE);
+
+	return s != NULL && strlen(s) == 5 ? MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]) : ERRCODE_OV_PROVIDER_UNAVAILABLE;
+}
+
 /*
- * As if the person had asked, so that it counts as nothing else; the audit row
- * says which role it was.
+ * As if the person had asked, so that it counts as nothing else.  The network
+ * worker's row is about the grant, and is not this caller's if a refresh was
+ * under way already; that the caller has asked is told by a row of its own.
  */
-Datum
-ov_refresh_now(PG_FUNCTION_ARGS)
+static Datum
+refresh_now(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
 	static OvQuery read = {
-		"SELECT tenant, user_id, token_generation FROM oauth_vault.connection WHERE connection_id = $1", "u"
+		"SELECT c.tenant, c.user_id, c.token_generation, split_part(n.name, ':', 1), c.account FROM oauth_vault.connection c"
+		" JOIN oauth_vault.connector n USING (connector_id) WHERE c.connection_id = $1", "u"
 	};
-	OvCall		call;
 	OvMsg		m,
 				answer;
-	const pg_uuid_t *id;
-	Datum		arg;
-	Datum		result;
+	const pg_uuid_t *id = connection_arg(fcinfo);
+	Datum		arg = UUIDPGetDatum(id);
+	volatile bool refreshed = false;
 
-	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	id = connection_arg(fcinfo);
-	arg = UUIDPGetDatum(id);
+	event->connection_id = id->data;
 	if (ov_query(&read, OV_READ, &arg, NULL) == 0)
 		ov_no_connection("no_connection");
+	event->tenant = ov_text(0, 1);
+	event->user_id = ov_text(0, 2);
+	event->connector = ov_text(0, 4);
+	event->account = ov_text(0, 5);
 	ov_msg_init(&m, palloc(OV_MESSAGE_MAX), OV_MESSAGE_MAX);
 	ov_msg_init(&answer, palloc(OV_MESSAGE_MAX), OV_MESSAGE_MAX);
-	ov_request_person(&m, &call);
-	ov_msg_put_str(&m, OV_TAG_TENANT, ov_text(0, 1));
-	ov_msg_put_str(&m, OV_TAG_USER, ov_text(0, 2));
+	ov_request_person(&m, call);
+	ov_msg_put_str(&m, OV_TAG_TENANT, event->tenant);
+	ov_msg_put_str(&m, OV_TAG_USER, event->user_id);
 	ov_msg_put(&m, OV_TAG_CONNECTION_ID, id->data, UUID_LEN);
 	ov_msg_put_i64(&m, OV_TAG_GENERATION, ov_int8(0, 3));
 	ov_msg_put_i64(&m, OV_TAG_FORCE, 1);
-	if (ov_ask_quietly(OV_WORKER_NETWORK, OV_OP_REFRESH, &m, &answer, ov_guc_wait_timeout))
-		result = ov_copy_text(&call, "refreshed");
-	else
-		result = ov_copy_text(&call, refusal(&answer));
-	ov_call_end(&call);
-	PG_RETURN_DATUM(result);
+	PG_TRY();
+	{
+		refreshed = ov_ask_quietly(OV_WORKER_NETWORK, OV_OP_REFRESH, &m, &answer, ov_guc_wait_timeout);
+	}
+	PG_CATCH();
+	{
+		/* also one who cancels has asked */
+		ov_audit_failure(call, event, geterrcode());
+		event->event = NULL;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (refreshed)
+	{
+		ov_audit(call, event);
+		return ov_copy_text(call, "refreshed");
+	}
+	ov_audit_failure(call, event, state_of_refusal(&answer));
+	return ov_copy_text(call, refusal(&answer));
+}
+
+Datum
+ov_refresh_now(PG_FUNCTION_ARGS)
+{
+	return ov_admin_call(fcinfo, "refresh_requested", refresh_now);
 }

@@ -107,6 +107,8 @@ extern void ov_call_unwind(int level);
 struct OvEvent;
 typedef Datum (*OvBody) (OvCall *call, FunctionCallInfo fcinfo, struct OvEvent *event);
 extern Datum ov_person_call(FunctionCallInfo fcinfo, const char *event, int assertion_arg, OvBody body);
+/* The same for an administrator's */
+extern Datum ov_admin_call(FunctionCallInfo fcinfo, const char *event, OvBody body);
 
 /*
  * Runs a decision (writes of the caller's own transaction) in a subtransaction,
@@ -203,6 +205,7 @@ typedef struct OvEvent
 	int			nscopes;
 	const char *purpose;
 	const char *reason;
+	const char *detail;			/* JSON */
 	const unsigned char *fingerprint;	/* of the token given out */
 	const char *tenant;			/* for administrators: whom it concerns */
 	const char *user_id;
@@ -222,6 +225,8 @@ extern void ov_audit_settle(void);
  * OV are nobody's refusal and leave no row.
  */
 extern void ov_audit_denial(OvCall *call, const OvEvent *event, int sqlstate);
+/* The same of any class, where who has tried matters whatever it came to */
+extern void ov_audit_failure(OvCall *call, const OvEvent *event, int sqlstate);
 
 /* ---- connections (connection.c) ---- */
 

@@ -183,7 +183,7 @@ keep_wrapped(const void *data, size_t len)
 
 /* In a transaction: a first audit key. */
 static bool
-make_key(void)
+make_key(int *platform_version)
 {
 	OvMsg		m,
 				reply;
@@ -208,14 +208,28 @@ make_key(void)
 	args[2] = ov_text_datum(fingerprint ? fingerprint : "");
 	args[3] = ov_bytea_datum(key.wrapped, key.wrapped_len);
 	(void) ov_query(&insert_key, OV_WRITE, args, NULL);
+	*platform_version = version;
 	return true;
+}
+
+/* The log has it too: the server may stop before the row is written. */
+static void
+tell_made(int platform_version)
+{
+	const char *event = "audit_key_created";
+
+	ereport(LOG,
+			(errmsg("made key " INT64_FORMAT ", with which the audit trail is sealed", key.id)));
+	ov_trail_note(event, NULL, psprintf("{\"key_id\": " INT64_FORMAT ", \"platform_version\": %d}", key.id, platform_version));
 }
 
 /* NULL, or why there is no key to seal with. */
 static const char *
 find_key(void)
 {
-	const char *problem = NULL;
+	const char *volatile problem = NULL;
+	volatile bool made = false;
+	int			platform_version = 0;
 
 	PG_TRY();
 	{
@@ -236,19 +250,21 @@ find_key(void)
 		}
 		else if (ov_query(&any_head, OV_READ, NULL, NULL) > 0)
 			problem = "there are heads in oauth_vault.audit_head, and no audit key in oauth_vault.vault_key";
-		else if (make_key())
-			key.known = true;
+		else if (make_key(&platform_version))
+			made = key.known = true;
 		else
 			problem = "the key worker makes no audit key";
 		ov_xact_commit();
 	}
 	PG_CATCH();
 	{
-		key.known = false;
+		key.known = made = false;
 		(void) ov_xact_fail("find the audit key");
 		problem = "";
 	}
 	PG_END_TRY();
+	if (made)
+		tell_made(platform_version);
 	if (problem != NULL)
 		key.known = false;
 	return problem;

@@ -383,10 +383,9 @@ find_expired(TimestampTz t, Expired *e)
 	e->oid = InvalidOid;
 }
 
-static void
-leave_trace(const Expired *e)
+void
+ov_trail_note(const char *event, const char *reason, const char *detail)
 {
-	const char *event = "audit_retired";
 	unsigned char buf[1024];
 	OvMsg		m;
 
@@ -395,12 +394,20 @@ leave_trace(const Expired *e)
 	ov_msg_put_str(&m, OV_TAG_EVENT, event);
 	ov_msg_put_str(&m, OV_TAG_OUTCOME, "ok");
 	ov_msg_put_str(&m, OV_TAG_PURPOSE, "background");
-	ov_msg_put_str(&m, OV_TAG_REASON, ov_guc_audit_expired == OV_EXPIRED_DROP ? "dropped" : "detached");
-	ov_msg_put_str(&m, OV_TAG_DETAIL_JSON,
-				   psprintf("{\"partition\": \"%s\", \"first_id\": " INT64_FORMAT ", \"last_id\": " INT64_FORMAT "}",
-							e->name, e->head.first_id, e->head.last_id));
+	ov_msg_put_str(&m, OV_TAG_REASON, reason);
+	ov_msg_put_str(&m, OV_TAG_DETAIL_JSON, detail);
 	if (!ov_audit_try_append(&m))
 		ov_audit_tell_log(&m);
+}
+
+static void
+leave_trace(const Expired *e)
+{
+	const char *event = "audit_retired";
+
+	ov_trail_note(event, ov_guc_audit_expired == OV_EXPIRED_DROP ? "dropped" : "detached",
+				  psprintf("{\"partition\": \"%s\", \"first_id\": " INT64_FORMAT ", \"last_id\": " INT64_FORMAT "}",
+						   e->name, e->head.first_id, e->head.last_id));
 }
 
 /* Takes the partition away; false: somebody reads the trail now. */

@@ -32,6 +32,8 @@ extern void ov_partition_forget(void);
 /* Partitions to come, and those past retention: called while no row is queued.
  * Returns after how many milliseconds it wants to be called again. */
 extern long ov_partition_upkeep(TimestampTz now);
+/* A row about the trail itself, after the commit of what it tells; detail is JSON. */
+extern void ov_trail_note(const char *event, const char *reason, const char *detail);
 
 /* ---- heads (audit_head.c) ---- */
 

@@ -125,7 +125,7 @@ foreach my $text ([ 'the manual', $manual ], [ 'README', $readme ], [ 'operating
 my $source = join '', map { slurp_file($_) } glob("$tree/src/vault/*.c $tree/src/worker/*.c");
 my ($events_chapter) = $manual =~ /^## Audit events\n(.*?)^## /ms;
 my @documented_events = $events_chapter =~ /^\| `([a-z_]+)` \|/gm;
-my @events = map { /"([a-z_]+)"/g } $source =~ /(?:\bevent = |ov_person_call\(fcinfo, )([^;,]*)/g;
+my @events = map { /"([a-z_]+)"/g } $source =~ /(?:\bevent = |ov_(?:person|admin)_call\(fcinfo, )([^;,]*)/g;
 same_list('audit events', \@documented_events, \@events);
 
 # ---- providers ----
