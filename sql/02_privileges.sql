@@ -9,6 +9,7 @@ INSERT INTO decided VALUES
 	('oauth_credential', '{user}'), ('oauth_fresh_token', '{user}'), ('oauth_fresh_tokens', '{user}'),
 	('oauth_identify', '{user}'), ('oauth_identify_request', '{user}'), ('oauth_report_rejected', '{user}'),
 	('oauth_revoke', '{user}'), ('oauth_set_my_limit', '{user}'), ('oauth_whoami', '{user}'),
+	('oauth_unfreeze_actor', '{admin}'), ('oauth_frozen_actors', '{admin}'), ('frozen_actors', '{admin}'),
 	('oauth_alter_connector', '{admin}'), ('oauth_claim', '{admin}'), ('oauth_create_connector', '{admin}'),
 	('oauth_explain', '{admin}'), ('oauth_refresh', '{admin}'), ('oauth_metrics', '{admin}'), ('vault_metrics', '{admin}'),
 	('oauth_revoke_connection', '{admin}'), ('oauth_revoke_connections', '{admin}'), ('oauth_offboard', '{admin}'),

@@ -78,7 +78,12 @@ SELECT c.call, t.* FROM (VALUES
 	(57, $$oauth_set_provider('A b', '{}')$$),
 	(58, $$oauth_set_provider('x', '[]')$$),
 	(59, $$oauth_drop_provider('')$$),
-	(60, $$oauth_claim(NULL)$$)
+	(60, $$oauth_claim(NULL)$$),
+	(61, $$oauth_create_connector('x', 'google', 'id', 's', 'https://app.example/cb', max_reads_per_actor => -1)$$),
+	(62, $$oauth_unfreeze_actor('', 'bot')$$),
+	(63, $$oauth_unfreeze_actor('x', NULL)$$),
+	(64, $$oauth_unfreeze_actor('x', 'bot', NULL)$$),
+	(65, $$oauth_unfreeze_actor('x', 'bot')$$)
 	) c (n, call), LATERAL pg_temp.try('SELECT * FROM oauth_vault.' || call) t
 	ORDER BY n;
 

@@ -244,7 +244,8 @@ ov_home_claim(OvHome *home)
 	" n.default_scopes, n.max_scopes, n.params::text, n.issuer, n.metadata::text, n.refresh_policy," \
 	" n.status, n.status_reason, n.paused_by," \
 	" CASE WHEN s.rules IS NULL THEN b.rules WHEN b.rules IS NULL THEN s.rules" \
-	"  ELSE oauth_vault.merge_patch(b.rules, s.rules) END::text, b.rules::text" \
+	"  ELSE oauth_vault.merge_patch(b.rules, s.rules) END::text, b.rules::text," \
+	" n.require_actor, n.require_purpose, coalesce(n.max_reads_per_actor, 0)::int8" \
 	" FROM oauth_vault.connector n JOIN oauth_vault.vault_key k ON k.key_id = n.key_id" \
 	" LEFT JOIN oauth_vault.provider_builtin b ON b.name = n.provider" \
 	" LEFT JOIN oauth_vault.provider_site s ON s.name = n.provider"
@@ -297,6 +298,9 @@ fetch_connector(OvQuery *q, Datum key)
 	c->paused_by = ov_text(0, 20);
 	c->rules = ov_text(0, 21);
 	c->builtin_rules = ov_text(0, 22);
+	c->require_actor = ov_bool(0, 23);
+	c->require_purpose = ov_bool(0, 24);
+	c->max_reads_per_actor = (int32) ov_int8(0, 25);
 	return c;
 }
 

@@ -90,6 +90,9 @@ typedef struct OvConnector
 	char	   *issuer;
 	char	   *metadata;		/* JSON or NULL */
 	char	   *policy;
+	bool		require_actor;
+	bool		require_purpose;
+	int32		max_reads_per_actor;	/* in a minute; 0: no limit */
 	char	   *status;
 	char	   *status_reason;
 	const char *paused_by;		/* NULL: not by an administrator */

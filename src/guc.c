@@ -35,6 +35,8 @@ bool		ov_guc_allow_insecure_loopback;
 bool		ov_guc_allow_core_dumps;
 int			ov_guc_request_slots;
 int			ov_guc_max_databases;
+int			ov_guc_max_actors;
+int			ov_guc_actor_freeze;
 int			ov_guc_audit_ring_size;
 
 static const struct config_enum_entry audit_modes[] = {
@@ -95,6 +97,8 @@ ov_guc_define(void)
 			   &ov_guc_max_host_connections, 8, 1, 10000, PGC_SIGHUP, 0);
 	define_int("oauth_vault.rotation_rate", "Keys per second that a rotation of keys works on.",
 			   &ov_guc_rotation_rate, 500, 1, 10000, PGC_SIGHUP, 0);
+	define_int("oauth_vault.actor_freeze", "How long an actor that reads too often gets no tokens.",
+			   &ov_guc_actor_freeze, 900, 1, 604800, PGC_SIGHUP, GUC_UNIT_S);
 	define_int("oauth_vault.event_retention_days", "Events are kept for this many days, and for consumers seen since then.",
 			   &ov_guc_event_retention_days, 30, 1, 3650, PGC_SIGHUP, 0);
 	DefineCustomEnumVariable("oauth_vault.audit",
@@ -121,6 +125,8 @@ ov_guc_define(void)
 			   &ov_guc_request_slots, 128, 8, 4096, at_start, 0);
 	define_int("oauth_vault.max_databases", "Databases that use the extension.",
 			   &ov_guc_max_databases, 16, 1, 1024, at_start, 0);
+	define_int("oauth_vault.max_actors", "Actors whose reads are counted at a time (\"max_reads_per_actor\" of connectors).",
+			   &ov_guc_max_actors, 1024, 16, 65536, at_start, 0);
 	define_int("oauth_vault.audit_ring_size", "Shared memory for audit rows under way, per database.",
 			   &ov_guc_audit_ring_size, 256, 64, 65536, at_start, GUC_UNIT_KB);
 	MarkGUCPrefixReserved("oauth_vault");

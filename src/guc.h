@@ -43,6 +43,8 @@ extern bool ov_guc_allow_insecure_loopback;
 extern bool ov_guc_allow_core_dumps;
 extern int	ov_guc_request_slots;
 extern int	ov_guc_max_databases;
+extern int	ov_guc_max_actors;
+extern int	ov_guc_actor_freeze;	/* s */
 extern int	ov_guc_audit_ring_size; /* kB per database */
 
 extern void ov_guc_define(void);

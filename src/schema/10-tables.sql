@@ -84,6 +84,9 @@ CREATE TABLE oauth_vault.connector (
 	issuer				text,
 	metadata			jsonb,				-- frozen discovery document
 	refresh_policy		text NOT NULL DEFAULT 'recent' CHECK (refresh_policy IN ('eager', 'recent', 'lazy')),
+	require_actor		boolean NOT NULL DEFAULT false,	-- tokens only for an agent that the assertion names
+	require_purpose		boolean NOT NULL DEFAULT false,	-- tokens only for a caller that says what for
+	max_reads_per_actor	integer CHECK (max_reads_per_actor > 0),	-- in a minute; NULL: no limit
 	status				text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'paused', 'retired', 'dropped')),	-- retired: only revocations leave
 	status_reason		text,
 	status_since		timestamptz NOT NULL DEFAULT now(),

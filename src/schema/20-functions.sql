@@ -137,25 +137,29 @@ COMMENT ON FUNCTION oauth_vault.oauth_set_my_limit(text, text[], text) IS
 CREATE FUNCTION oauth_vault.oauth_create_connector(name text, provider text, client_id text,
 	client_secret text DEFAULT NULL, redirect_uri text DEFAULT NULL, scopes text[] DEFAULT NULL,
 	max_scopes text[] DEFAULT NULL, params jsonb DEFAULT '{}', issuer text DEFAULT NULL,
-	refresh_policy text DEFAULT 'recent', redirect_uris text[] DEFAULT NULL) RETURNS uuid
+	refresh_policy text DEFAULT 'recent', redirect_uris text[] DEFAULT NULL, require_actor boolean DEFAULT false,
+	require_purpose boolean DEFAULT false, max_reads_per_actor integer DEFAULT NULL) RETURNS uuid
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_create_connector';
-REVOKE ALL ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[])
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[])
-	TO oauth_vault_admin;
-COMMENT ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[]) IS
+REVOKE ALL ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[],
+	boolean, boolean, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[],
+	boolean, boolean, integer) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_create_connector(text, text, text, text, text, text[], text[], jsonb, text, text, text[],
+	boolean, boolean, integer) IS
 	'Register our client at a provider, with the limits of what it may ask for';
 
 CREATE FUNCTION oauth_vault.oauth_alter_connector(name text, client_id text DEFAULT NULL,
 	redirect_uri text DEFAULT NULL, redirect_uris text[] DEFAULT NULL, scopes text[] DEFAULT NULL,
 	max_scopes text[] DEFAULT NULL, params jsonb DEFAULT NULL, refresh_policy text DEFAULT NULL,
-	status text DEFAULT NULL, reason text DEFAULT NULL) RETURNS void
+	status text DEFAULT NULL, reason text DEFAULT NULL, require_actor boolean DEFAULT NULL,
+	require_purpose boolean DEFAULT NULL, max_reads_per_actor integer DEFAULT NULL) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_alter_connector';
-REVOKE ALL ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text)
-	TO oauth_vault_admin;
-COMMENT ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text) IS
+REVOKE ALL ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text, boolean,
+	boolean, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text, boolean,
+	boolean, integer) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_alter_connector(text, text, text, text[], text[], text[], jsonb, text, text, text, boolean,
+	boolean, integer) IS
 	'Change a connector, pause it or set it to work again; NULL leaves a setting as it is';
 
 CREATE FUNCTION oauth_vault.oauth_drop_connector(name text) RETURNS void
@@ -322,7 +326,24 @@ GRANT EXECUTE ON FUNCTION oauth_vault.oauth_audit_verify(timestamptz, timestampt
 COMMENT ON FUNCTION oauth_vault.oauth_audit_verify(timestamptz, timestamptz, text, regclass) IS
 	'Is the audit trail as it was written?  The first row or batch that is not, and why';
 
+/* ---- agents ---- */
+
+CREATE FUNCTION oauth_vault.oauth_unfreeze_actor(connector text, actor text, tenant text DEFAULT '') RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_unfreeze_actor';
+REVOKE ALL ON FUNCTION oauth_vault.oauth_unfreeze_actor(text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.oauth_unfreeze_actor(text, text, text) TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.oauth_unfreeze_actor(text, text, text) IS
+	'Lets an actor that has read too often read again; false: it was not frozen';
+
 /* ---- behind the views ---- */
+
+CREATE FUNCTION oauth_vault.frozen_actors()
+	RETURNS TABLE (connector text, tenant text, actor text, frozen_at timestamptz, frozen_until timestamptz)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'ov_frozen_actors';
+REVOKE ALL ON FUNCTION oauth_vault.frozen_actors() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION oauth_vault.frozen_actors() TO oauth_vault_admin;
+COMMENT ON FUNCTION oauth_vault.frozen_actors() IS
+	'What oauth_frozen_actors shows';
 
 CREATE FUNCTION oauth_vault.platform_keys(
 	OUT platform_version integer, OUT fingerprint text, OUT user_keys bigint, OUT connector_keys bigint,

@@ -131,6 +131,9 @@ CREATE VIEW oauth_vault.oauth_connectors WITH (security_barrier = true) AS
 		n.issuer,
 		n.metadata,
 		n.refresh_policy,
+		n.require_actor,
+		n.require_purpose,
+		n.max_reads_per_actor,
 		n.status,
 		n.status_reason,
 		n.status_since,
@@ -141,6 +144,17 @@ CREATE VIEW oauth_vault.oauth_connectors WITH (security_barrier = true) AS
 COMMENT ON VIEW oauth_vault.oauth_connectors IS
 	'Connectors and their limits, without client secrets';
 GRANT SELECT ON oauth_vault.oauth_connectors TO oauth_vault_admin;
+
+CREATE VIEW oauth_vault.oauth_frozen_actors WITH (security_barrier = true) AS
+	SELECT f.connector,
+		f.tenant,
+		f.actor,
+		f.frozen_at,
+		f.frozen_until
+	FROM oauth_vault.frozen_actors() f;
+COMMENT ON VIEW oauth_vault.oauth_frozen_actors IS
+	'Actors that have read more often than their connector lets them, and get no tokens for a while';
+GRANT SELECT ON oauth_vault.oauth_frozen_actors TO oauth_vault_admin;
 
 CREATE VIEW oauth_vault.oauth_providers WITH (security_barrier = true) AS
 	SELECT coalesce(b.name, s.name) AS name,

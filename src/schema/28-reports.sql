@@ -480,14 +480,16 @@ CREATE FUNCTION oauth_vault.oauth_report_security_events(since timestamptz DEFAU
 		('client_secret_set', 'a client secret was replaced'), ('scope_policy_set', 'a scope policy was set'),
 		('provider_set', 'a provider''s rules were changed'),
 		('offboarding_requested', 'somebody or something leaves'), ('offboarded', 'an offboarding is complete'),
-		('onboarded', 'somebody is back'), ('claimed', 'a copy of the database was claimed'),
+		('onboarded', 'somebody is back'), ('actor_unfrozen', 'a frozen agent may read again'),
+		('claimed', 'a copy of the database was claimed'),
 		('audit_key_created', 'the trail is sealed with a new key'),
 		('key_rotation_requested', 'a rotation of keys was asked for'), ('keys_rotated', 'a rotation of keys has ended')
 		) x (event, meaning)),
 	trouble AS (SELECT * FROM (VALUES
 		('reauth_required', 'notice', 'a grant is dead'), ('connector_paused', 'warning', 'a provider refuses our client'),
 		('revocation_settled', 'warning', 'a revocation did not reach the provider'),
-		('keys_rotated', 'alert', 'keys do not open')
+		('keys_rotated', 'alert', 'keys do not open'),
+		('actor_frozen', 'alert', 'an agent read more often than it may, and is frozen')
 		) x (event, severity, meaning))
 	SELECT a.at, coalesce(t.severity, s.severity, CASE WHEN a.outcome = 'ok' THEN 'change' ELSE 'notice' END),
 		coalesce(t.meaning, s.meaning, c.meaning, 'refused'), a.event, a.outcome, a.reason, a.tenant, a.user_id, a.actor,

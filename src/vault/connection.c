@@ -17,7 +17,8 @@
 	"SELECT c.connection_id, c.connector_id, n.name, c.account, c.status, c.status_reason, c.status_since," \
 	" c.key_id, k.wrapped, c.token_generation, c.hosts_digest, c.expires_at, c.issued_at, c.refresh_at," \
 	" c.token_type, c.scopes, c.requested_scopes, c.metadata::text, c.provider_subject, c.access_token," \
-	" c.refresh_token IS NOT NULL, c.superseded, n.status, n.status_reason, n.refresh_policy" \
+	" c.refresh_token IS NOT NULL, c.superseded, n.status, n.status_reason, n.refresh_policy," \
+	" n.require_actor, n.require_purpose, coalesce(n.max_reads_per_actor, 0)::int8" \
 	" FROM oauth_vault.connection c JOIN oauth_vault.connector n ON n.connector_id = c.connector_id" \
 	" LEFT JOIN oauth_vault.vault_key k ON k.key_id = c.key_id" \
 	" WHERE c.tenant = $1 AND c.user_id = $2"
@@ -66,6 +67,9 @@ fetch(uint64 row)
 	c->connector_status = ov_text(row, 23);
 	c->connector_reason = ov_text(row, 24);
 	c->policy = ov_text(row, 25);
+	c->require_actor = ov_bool(row, 26);
+	c->require_purpose = ov_bool(row, 27);
+	c->max_reads_per_actor = (int32) ov_int8(row, 28);
 	return c;
 }
 

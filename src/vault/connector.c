@@ -150,6 +150,21 @@ refresh_policy(FunctionCallInfo fcinfo, int n, bool required)
 	return policy;
 }
 
+/* require_actor, require_purpose, max_reads_per_actor, from n on; NULL leaves what there is, 0 is no limit. */
+static void
+read_agent_rules(FunctionCallInfo fcinfo, int n, OvConnector *c)
+{
+	if (!PG_ARGISNULL(n))
+		c->require_actor = PG_GETARG_BOOL(n);
+	if (!PG_ARGISNULL(n + 1))
+		c->require_purpose = PG_GETARG_BOOL(n + 1);
+	if (PG_ARGISNULL(n + 2))
+		return;
+	c->max_reads_per_actor = PG_GETARG_INT32(n + 2);
+	if (c->max_reads_per_actor < 0)
+		invalid("max_reads_per_actor", "must not be negative", "0 is no limit.");
+}
+
 /* ---- what workers are asked for ---- */
 
 static char *
@@ -254,15 +269,16 @@ create_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	static OvQuery exists = {"SELECT FROM oauth_vault.connector WHERE name = $1", "t"};
 	static OvQuery insert = {
 		"INSERT INTO oauth_vault.connector (connector_id, name, provider, client_id, client_secret, key_id, redirect_uris,"
-		" default_scopes, max_scopes, params, issuer, metadata, refresh_policy, created_by)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (name) DO NOTHING",
-		"utttblaaajtjtt"
+		" default_scopes, max_scopes, params, issuer, metadata, refresh_policy, created_by, require_actor, require_purpose,"
+		" max_reads_per_actor)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, nullif($17, 0)) ON CONFLICT (name) DO NOTHING",
+		"utttblaaajtjttooi"
 	};
 	OvConnector c = {0};
 	OvHome		home;
 	char	   *secret;
-	Datum		args[14];
-	char		nulls[15] = "              ";
+	Datum		args[17];
+	char		nulls[18] = "                 ";
 	Datum		id;
 
 	c.name = ov_arg_text(fcinfo, 0, "name", true);
@@ -284,6 +300,7 @@ create_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	if (c.issuer != NULL && c.issuer[0] == '\0')
 		invalid("issuer", "must not be empty", NULL);
 	c.policy = refresh_policy(fcinfo, 9, true);
+	read_agent_rules(fcinfo, 11, &c);
 
 	args[0] = ov_text_datum(c.name);
 	if (ov_query(&exists, OV_READ, args, NULL) > 0)
@@ -318,6 +335,9 @@ create_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	args[11] = ov_jsonb_datum(c.metadata);
 	args[12] = ov_text_datum(c.policy);
 	args[13] = ov_text_datum(call->role);
+	args[14] = BoolGetDatum(c.require_actor);
+	args[15] = BoolGetDatum(c.require_purpose);
+	args[16] = Int32GetDatum(c.max_reads_per_actor);
 	if (ov_query(&insert, OV_WRITE, args, nulls) == 0)
 		ov_raise(ERRCODE_DUPLICATE_OBJECT, psprintf("connector \"%s\" already exists", c.name), NULL,
 				 "Somebody has created it just now; use oauth_alter_connector to change it.");
@@ -362,8 +382,9 @@ alter_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	static OvQuery update = {
 		"UPDATE oauth_vault.connector SET client_id = $2, redirect_uris = $3, default_scopes = $4, max_scopes = $5,"
 		" params = $6, refresh_policy = $7, status = $8, status_reason = $9, paused_by = $10,"
-		" status_since = CASE WHEN status = $8 THEN status_since ELSE now() END"
-		" WHERE connector_id = $1", "utaaajtttt"
+		" status_since = CASE WHEN status = $8 THEN status_since ELSE now() END,"
+		" require_actor = $11, require_purpose = $12, max_reads_per_actor = nullif($13, 0)"
+		" WHERE connector_id = $1", "utaaajttttooi"
 	};
 	OvConnector *c;
 	char	   *name,
@@ -373,8 +394,8 @@ alter_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 			   *reason;
 	char	  **list;
 	int			n;
-	Datum		args[10];
-	char		nulls[11] = "          ";
+	Datum		args[13];
+	char		nulls[14] = "             ";
 
 	event->connector = name = ov_arg_text(fcinfo, 0, "name", true);
 	client_id = ov_arg_name(fcinfo, 1, "client_id", false, MAX_CLIENT_ID);
@@ -409,6 +430,7 @@ alter_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 		c->params = params_object(call, fcinfo, 6);
 		check_provider(call, c);
 	}
+	read_agent_rules(fcinfo, 10, c);
 	if (status != NULL)
 		set_status(c, status, reason, call->role, event);
 	args[0] = ov_uuid_datum(c->id);
@@ -424,6 +446,9 @@ alter_connector(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 	args[8] = ov_text_datum(c->status_reason);
 	nulls[9] = c->paused_by == NULL ? 'n' : ' ';
 	args[9] = ov_text_datum(c->paused_by);
+	args[10] = BoolGetDatum(c->require_actor);
+	args[11] = BoolGetDatum(c->require_purpose);
+	args[12] = Int32GetDatum(c->max_reads_per_actor);
 	(void) ov_query(&update, OV_WRITE, args, nulls);
 
 	event->scopes = c->default_scopes;

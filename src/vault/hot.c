@@ -16,6 +16,8 @@
  * call at the latest: whoever has seen the change commit finds it gone here.
  * What was read before an invalidation came is not remembered after it.
  *
+ * A connector with rules for agents is not remembered: its calls go the long way.
+ *
  * This knows one answer, the row.  Whatever is not plain (no such row, two of
  * them, a status that needs an explanation) is left to the way through SPI,
  * which then says what is wrong.
@@ -163,6 +165,9 @@ ov_hot_remember(const OvConnection *c)
 {
 	static const unsigned char unknown[16];
 
+	/* These ask more of a call than a row can answer (agents.c). */
+	if (ov_asks_of_agents(c))
+		return;
 	if (looked_at != invalidations || !found || memcmp(c->vault_id, unknown, sizeof(unknown)) == 0)
 		return;
 	memcpy(vault_id, c->vault_id, sizeof(vault_id));

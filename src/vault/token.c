@@ -267,6 +267,7 @@ find(OvCall *call, const Want *want, OvEvent *event)
 	event->connection_id = c->id;
 	ov_connection_usable(c);
 	check_scopes(c, want);
+	ov_check_agent(call, c, event);
 	c = with_live_token(call, c, want);
 	ov_hot_remember(c);
 	refresh_behind(call, c);

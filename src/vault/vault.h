@@ -11,7 +11,7 @@
  *	OV011 insufficient_scope		missing_scopes
  *	OV012 no_connection				reason: no_connection, unknown_connector
  *	OV013 ambiguous_account			accounts
- *	OV014 policy_denied				reason [, denied_scopes, host, connector, issuer]
+ *	OV014 policy_denied				reason [, denied_scopes, host, connector, issuer, retry_at]
  *	OV020 provider_unavailable		reason [, retry_at, provider_error, issuer, sqlstate]
  *	OV021 refresh_timeout			reason
  *	OV022 connector_misconfigured	reason [, connector, provider, provider_error]
@@ -265,6 +265,9 @@ typedef struct OvConnection
 	char	   *connector_status;
 	char	   *connector_reason;
 	char	   *policy;
+	bool		require_actor;	/* the connector's rules for agents (agents.c) */
+	bool		require_purpose;
+	int32		max_reads_per_actor;	/* in a minute; 0: no limit */
 } OvConnection;
 
 /*
@@ -287,6 +290,12 @@ extern text *ov_open_access_token(OvCall *call, const OvConnection *c, unsigned 
 /* The same with a cached subkey; NULL: there is none, or it does not open */
 extern text *ov_open_with_cached_key(OvCall *call, const OvConnection *c, unsigned char fingerprint[16]);
 extern void ov_cleanse_text(text *t);
+
+/* ---- what a connector asks of agents (agents.c) ---- */
+
+extern bool ov_asks_of_agents(const OvConnection *c);
+/* Raises OV014 when the call is not as the connector's rules want it, and counts it. */
+extern void ov_check_agent(OvCall *call, const OvConnection *c, const OvEvent *event);
 
 /* ---- the short way to a connection (hot.c) ---- */
 

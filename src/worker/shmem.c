@@ -18,6 +18,7 @@
 #include "guc.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "worker/actors.h"
 
 OvShared   *ov_shared;
 OvSlot	   *ov_slots;
@@ -61,8 +62,8 @@ private_size(void)
 void
 ov_shmem_request(void)
 {
-	RequestAddinShmemSpace(add_size(add_size(shared_size(), slots_size()), private_size()));
-	RequestNamedLWLockTranche("oauth_vault", 1 + ov_guc_max_databases);
+	RequestAddinShmemSpace(add_size(add_size(add_size(shared_size(), slots_size()), private_size()), ov_actors_size()));
+	RequestNamedLWLockTranche("oauth_vault", 2 + ov_guc_max_databases);
 }
 
 void
@@ -77,6 +78,7 @@ ov_shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ov_shared = ShmemInitStruct("oauth_vault", shared_size(), &found_shared);
 	ov_slots = ShmemInitStruct("oauth_vault slots", slots_size(), &found_slots);
+	ov_actors_startup();
 	area = ShmemInitStruct("oauth_vault payloads", private_size(), &found_private);
 	area = (unsigned char *) (((uintptr_t) area + page - 1) / page * page);
 	ov_payloads = area;
@@ -87,6 +89,7 @@ ov_shmem_startup(void)
 
 		memset(ov_shared, 0, shared_size());
 		ov_shared->lock = &locks[0].lock;
+		ov_shared->actors_lock = &locks[1 + ov_guc_max_databases].lock;
 		pg_atomic_init_u32(&ov_shared->recalled, 0);
 		ov_shared->nslots = ov_guc_request_slots;
 		ov_shared->ndatabases = ov_guc_max_databases;

@@ -94,6 +94,7 @@ typedef struct OvSlot
 typedef struct OvShared
 {
 	LWLock	   *lock;
+	LWLock	   *actors_lock;	/* of the table in actors.c */
 	OvSeat		launcher;
 	OvSeat		key;
 	uint32		settings_generation;
