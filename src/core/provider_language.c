@@ -509,6 +509,10 @@ check_response(Checker *c, const OvJson *r, bool tokens)
 			return bad(c, "errors", "has an entry that compares nothing");
 		if (tokens && strcmp(ov_json_get_string(e, "outcome"), "ok") == 0)
 			return bad(c, "errors", "has an entry that makes an error a success");
+		/* it is shown in errors, views and the trail */
+		for (const char *w = ov_rule_text(e, "reason", "x"); *w != '\0'; w++)
+			if (*w < 0x20 || *w > 0x7e)
+				return bad(c, "errors", "has a reason that is not printable ASCII");
 	}
 	return check_capture(c, ov_json_get(r, "capture"), "response");
 }

@@ -65,6 +65,7 @@ language(void)
 	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'dead','value':['x']}]}}", "compares nothing");
 	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'dead','pointer':'/x','pattern':'('}]}}", "pattern");
 	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'ok','status':[400]}]}}", "a success");
+	refuses("{" MINIMAL ",'response':{'errors':[{'outcome':'dead','status':[400],'reason':'a\x7f'}]}}", "printable");
 	refuses("{" MINIMAL ",'refresh':{'response':{'errors':[{'outcome':'ok','status':[400]}]}}}", "a success");
 	ok(load("{" MINIMAL ",'revocation':{'errors':[{'outcome':'ok','status':[400]}]}}", NULL, NULL) != NULL, "what is gone already is revoked");
 	refuses("{" MINIMAL ",'response':{'success':{'pointer':'/ok'}}}", "\"equals\"");
