@@ -547,6 +547,9 @@ consider(Round *r, OvWant *w)
 			answer(w, NULL, row.generation);
 			return;
 		}
+		/* what waited in the inbox was the refresh that was due */
+		if (w->due && !ready && row.attempts == 0 && row.refresh_at > r->now + DOUBT_US)
+			return;
 	}
 	/* The provider has just failed us: not before it is time again. */
 	if (w->has_ticket && !w->force && row.attempts > 0 && row.refresh_at > r->now &&
