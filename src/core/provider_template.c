@@ -367,8 +367,9 @@ ov_template_host(OvArena *arena, const OvProvider *p, const char *text, bool is_
 	{
 		const char *authority = strstr(text, "://");
 
+		/* what stands right behind a variable that holds an origin is part of its host */
 		if (text[0] == '{')
-			start = ov_arena_strndup(arena, text, strcspn(text, "}") + 1);
+			start = ov_arena_strndup(arena, text, strcspn(text, "/?#"));
 		else if (authority != NULL)
 			start = ov_arena_strndup(arena, text, (size_t) (authority + 3 - text) + strcspn(authority + 3, "/?#"));
 	}

@@ -355,6 +355,11 @@ hosts(void)
 		   "[2001:db8::1]:9443\nas.example", "hosts of the metadata");
 	is_str(hosts_text(load("{" MINIMAL ",'revocation':{'absent':'x'}}", "{'revocation_endpoint':'https://as.example/r'}", NULL), digest),
 		   "", "not of an endpoint that the rules do without");
+	/* a value that is an origin: what follows it up to the path belongs to the host */
+	is_str(hosts_text(load("{" MINIMAL ",'variables':{'o':{'pattern':'https://as\\\\.example','source':['callback']}},"
+						   "'token':{'url':'{o}/t'},'revocation':{'refresh_token':{'url':'{o}.attacker.example/r'}}}",
+						   NULL, "{'o':'https://as.example'}"), digest),
+		   "as.example\nas.example.attacker.example", "a name appended to an origin is another host");
 	is_str(hosts_text(load("{" MINIMAL "}", NULL, NULL), digest), "", "none at all");
 	ov_sha256("", 0, want);
 	ok(memcmp(digest, want, 32) == 0, "and the digest of nothing");
