@@ -17,7 +17,7 @@ my %reads = map { $_ => 1 } qw(oauth_explain vault_metrics oauth_metrics_text va
   oauth_report_access oauth_report_privileges oauth_report_provisioning oauth_report_deprovisioning oauth_report_timing
   oauth_report_scopes oauth_report_crypto oauth_report_configuration oauth_report_security_events oauth_report_person
   oauth_report_json report_connections report_connectors report_revocations report_policies report_keys report_sealed
-  report_vault report_grants);
+  report_vault report_grants frozen_actors);
 # What notes only how far its consumer has read
 my %position = map { $_ => 1 } qw(oauth_events oauth_events_done);
 my %called;
@@ -65,6 +65,7 @@ admin('oauth_alter_connector', q{'demo', status => 'paused', reason => 'at night
 admin('oauth_alter_connector', q{'demo', status => 'active', refresh_policy => 'lazy'}, 'connector_altered', 'ok', connector => 'demo');
 admin('oauth_set_client_secret', q{'demo', 'demo: secret/with+signs'}, 'client_secret_set', 'ok', connector => 'demo');
 admin('oauth_set_scope_policy', q{'demo', '', allowed => '{openid,offline_access,email}'}, 'scope_policy_set', 'ok', connector => 'demo');
+admin('oauth_unfreeze_actor', q{'demo', 'nobody'}, 'actor_unfrozen', 'ok', connector => 'demo', reason => 'nobody');
 admin('oauth_drop_connector', q{'third'}, 'connector_dropped', 'ok', connector => 'third');
 ok(ov_wait_for('the key', sub { superuser(q{SELECT count(*) FROM oauth_vault.audit a JOIN oauth_vault.vault_key k
 	ON k.kind = 'audit' AND k.key_id = (a.detail ->> 'key_id')::bigint WHERE a.event = 'audit_key_created' AND a.outcome = 'ok'}) == 1 }),
