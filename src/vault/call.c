@@ -130,8 +130,8 @@ ov_call_begin(OvCall *call, OvAccess access, FunctionCallInfo fcinfo, int assert
 	int			context = SECURITY_LOCAL_USERID_CHANGE;
 
 	check_context();
-	ov_subkeys_check();
 	memset(call, 0, sizeof(*call));
+	call->subkeys_seen = ov_subkeys_check();
 	call->caller = CurrentMemoryContext;
 	GetUserIdAndSecContext(&call->save_user, &call->save_context);
 	call->role = GetUserNameFromId(call->save_user, false);

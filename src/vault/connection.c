@@ -295,7 +295,7 @@ ov_open_access_token(OvCall *call, const OvConnection *c, unsigned char fingerpr
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",
 				 ov_detail("reason", c->wrapped == NULL ? "the person's key is missing" : "there is no record", NULL),
 				 "Call oauth_begin and let the person consent again; an administrator should look for lost rows.");
-	ov_access_subkey(call->person, c->vault_id, c->key_id, c->wrapped, c->wrapped_len, subkey);
+	ov_access_subkey(call, c, subkey);
 	t = open_with(call, c, subkey, fingerprint, &err);
 	if (t == NULL)
 		ov_raise(ERRCODE_OV_DECRYPTION_FAILED, "the access token could not be opened",

@@ -19,18 +19,20 @@
  * A connector with rules for agents is not remembered: its calls go the long way.
  *
  * This knows one answer, the row.  Whatever is not plain (no such row, two of
- * them, a status that needs an explanation) is left to the way through SPI,
- * which then says what is wrong.
+ * them, a status that needs an explanation, a table or index of another shape)
+ * is left to the way through SPI, which then says what is wrong.
  */
 #include "vault/vault.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/stratnum.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "storage/lmgr.h"
@@ -44,15 +46,22 @@
 
 #define CONNECTORS 64
 
-/* Columns of oauth_vault.connection that are read */
+/* Columns of oauth_vault.connection that are read; the first are the index's, in its order */
 typedef enum Column
 {
-	C_ID, C_CONNECTOR_ID, C_ACCOUNT, C_STATUS, C_KEY_ID, C_GENERATION, C_HOSTS, C_EXPIRES, C_ISSUED,
+	C_TENANT, C_USER_ID, C_CONNECTOR_ID, C_ACCOUNT, NKEYS,
+	C_ID = NKEYS, C_STATUS, C_KEY_ID, C_GENERATION, C_HOSTS, C_EXPIRES, C_ISSUED,
 	C_REFRESH, C_SCOPES, C_ACCESS, C_REFRESH_TOKEN, NCOLUMNS
 } Column;
-static const char *const column_names[NCOLUMNS] = {
-	"connection_id", "connector_id", "account", "status", "key_id", "token_generation", "hosts_digest", "expires_at",
-	"issued_at", "refresh_at", "scopes", "access_token", "refresh_token"
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			expected[NCOLUMNS] = {
+	{"tenant", TEXTOID}, {"user_id", TEXTOID}, {"connector_id", UUIDOID}, {"account", TEXTOID},
+	{"connection_id", UUIDOID}, {"status", TEXTOID}, {"key_id", INT8OID}, {"token_generation", INT8OID},
+	{"hosts_digest", BYTEAOID}, {"expires_at", TIMESTAMPTZOID}, {"issued_at", TIMESTAMPTZOID},
+	{"refresh_at", TIMESTAMPTZOID}, {"scopes", TEXTARRAYOID}, {"access_token", BYTEAOID}, {"refresh_token", BYTEAOID}
 };
 
 /* The tables by oid; found again after each change of one of them */
@@ -139,7 +148,8 @@ find_tables(void)
 			!OidIsValid(home_rel) || !OidIsValid(vault_key_rel))
 			return false;
 		for (int i = 0; i < NCOLUMNS; i++)
-			if ((columns[i] = get_attnum(connection_rel, column_names[i])) == InvalidAttrNumber)
+			if ((columns[i] = get_attnum(connection_rel, expected[i].name)) == InvalidAttrNumber ||
+				get_atttype(connection_rel, columns[i]) != expected[i].type)
 				return false;
 		if (before == invalidations)
 			break;
@@ -179,6 +189,31 @@ ov_hot_remember(const OvConnection *c)
 	next_connector = (next_connector + 1) % CONNECTORS;
 }
 
+/*
+ * Is this the table and the index that the descent below is written for?  What
+ * else somebody has put under their names is the long way's to judge.
+ */
+static bool
+as_expected(Relation table, Relation index)
+{
+	if (table == NULL || table->rd_rel->relkind != RELKIND_RELATION ||
+		index == NULL || index->rd_rel->relkind != RELKIND_INDEX || index->rd_rel->relam != BTREE_AM_OID ||
+		index->rd_index->indrelid != RelationGetRelid(table) ||
+		!index->rd_index->indisvalid || index->rd_index->indcheckxmin || index->rd_index->indnkeyatts != NKEYS)
+		return false;
+	for (int i = 0; i < NKEYS; i++)
+		if (index->rd_index->indkey.values[i] != columns[i])
+			return false;
+	return true;
+}
+
+static void
+close_relation(Relation relation)
+{
+	if (relation != NULL)
+		relation_close(relation, NoLock);
+}
+
 static Datum
 value(TupleTableSlot *slot, Column column, bool *isnull)
 {
@@ -195,6 +230,12 @@ read_row(TupleTableSlot *slot, OvConnection *c)
 	Datum	   *items;
 	bool	   *nulls;
 
+	for (Column i = 0; i <= C_HOSTS; i++)
+	{
+		(void) value(slot, i, &isnull);
+		if (isnull)
+			return false;
+	}
 	c->status = TextDatumGetCString(value(slot, C_STATUS, &isnull));
 	if (strcmp(c->status, "active") != 0 && strcmp(c->status, "held") != 0)
 		return false;
@@ -220,7 +261,10 @@ read_row(TupleTableSlot *slot, OvConnection *c)
 	c->refresh_at = isnull ? 0 : DatumGetTimestampTz(d);
 	(void) value(slot, C_REFRESH_TOKEN, &isnull);
 	c->can_refresh = !isnull;
-	deconstruct_array(DatumGetArrayTypeP(value(slot, C_SCOPES, &isnull)), TEXTOID, -1, false, TYPALIGN_INT,
+	d = value(slot, C_SCOPES, &isnull);
+	if (isnull)
+		return false;
+	deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT,
 					  &items, &nulls, &c->nscopes);
 	c->scopes = palloc(sizeof(char *) * (c->nscopes + 1));
 	for (int i = 0; i < c->nscopes; i++)
@@ -237,7 +281,7 @@ ov_hot_connection(const OvPerson *person, const char *connector, const char *acc
 	Snapshot	snapshot;
 	TupleTableSlot *slot;
 	IndexScanDesc scan;
-	ScanKeyData key[4];
+	ScanKeyData key[NKEYS];
 	pg_uuid_t	uuid;
 	bool		plain;
 
@@ -252,14 +296,13 @@ ov_hot_connection(const OvPerson *person, const char *connector, const char *acc
 	memcpy(c->connector_id, id, 16);
 	memcpy(uuid.data, id, 16);
 
-	table = table_open(connection_rel, AccessShareLock);
-	index = index_open(live_index, AccessShareLock);
+	table = try_relation_open(connection_rel, AccessShareLock);
+	index = try_relation_open(live_index, AccessShareLock);
 	/* opening may have taken in an invalidation: then the long way finds out what it was */
-	if (looked_at != invalidations || !index->rd_index->indisvalid || index->rd_index->indcheckxmin ||
-		index->rd_index->indnkeyatts != lengthof(key))
+	if (looked_at != invalidations || !as_expected(table, index))
 	{
-		index_close(index, NoLock);
-		table_close(table, NoLock);
+		close_relation(index);
+		close_relation(table);
 		return false;
 	}
 	ScanKeyEntryInitialize(&key[0], 0, 1, BTEqualStrategyNumber, TEXTOID, C_COLLATION_OID, F_TEXTEQ,
@@ -275,8 +318,8 @@ ov_hot_connection(const OvPerson *person, const char *connector, const char *acc
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	slot = table_slot_create(table, NULL);
-	scan = ov_index_beginscan(table, index, snapshot, account != NULL ? 4 : 3);
-	index_rescan(scan, key, account != NULL ? 4 : 3, NULL, 0);
+	scan = ov_index_beginscan(table, index, snapshot, account != NULL ? NKEYS : NKEYS - 1);
+	index_rescan(scan, key, account != NULL ? NKEYS : NKEYS - 1, NULL, 0);
 	plain = index_getnext_slot(scan, ForwardScanDirection, slot) && read_row(slot, c);
 	/* one of several accounts has to be named */
 	if (plain && account == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
@@ -284,8 +327,8 @@ ov_hot_connection(const OvPerson *person, const char *connector, const char *acc
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
-	index_close(index, NoLock);
-	table_close(table, NoLock);
+	close_relation(index);
+	close_relation(table);
 	c->connector = unconstify(char *, connector);
 	return plain;
 }

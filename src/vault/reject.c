@@ -31,7 +31,7 @@ match(OvCall *call, const OvConnection *c, const char *token, unsigned char fing
 
 	if (c->wrapped == NULL)
 		return MATCH_NONE;
-	ov_access_subkey(call->person, c->vault_id, c->key_id, c->wrapped, c->wrapped_len, subkey);
+	ov_access_subkey(call, c, subkey);
 	ov_token_fingerprint(subkey, token, strlen(token), fingerprint);
 	OPENSSL_cleanse(subkey, sizeof(subkey));
 	for (size_t i = 0; i + OV_FINGERPRINT_LEN <= c->superseded_len; i += OV_FINGERPRINT_LEN)

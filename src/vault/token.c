@@ -170,7 +170,7 @@ check_renewable(OvCall *call, const OvConnection *c)
 
 		/* A vault file that is of another vault altogether is the better reason. */
 		if (c->wrapped != NULL)
-			ov_access_subkey(call->person, c->vault_id, c->key_id, c->wrapped, c->wrapped_len, subkey);
+			ov_access_subkey(call, c, subkey);
 		OPENSSL_cleanse(subkey, sizeof(subkey));
 		ov_raise(ERRCODE_OV_VAULT_HELD, "this copy of the database has not been claimed",
 				 ov_detail("reason", c->held_why, NULL),

@@ -78,6 +78,7 @@ typedef struct OvCall
 	const char *role;			/* who called */
 	MemoryContext caller;		/* results are made here */
 	OvArena    *arena;			/* see ov_call_arena */
+	uint64		subkeys_seen;	/* ov_subkeys_check() before anything was read */
 	Oid			save_user;
 	int			save_context;
 	int			save_nest;
@@ -152,15 +153,15 @@ extern void ov_done_with_answer(void);
 
 /* ---- keys (subkeys.c) ---- */
 
-/* The person's access subkey for this vault_key row, released or cached. */
-extern void ov_access_subkey(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
-							 const unsigned char *wrapped, size_t len, unsigned char subkey[OV_KEY_LEN]);
+/* The person's access subkey that the connection is sealed under, released or cached */
+struct OvConnection;
+extern void ov_access_subkey(const OvCall *call, const struct OvConnection *c, unsigned char subkey[OV_KEY_LEN]);
 /* The same if it is cached; else false. */
 extern bool ov_access_subkey_cached(const OvPerson *person, const unsigned char vault_id[16], int64 key_id,
 									unsigned char subkey[OV_KEY_LEN]);
 extern void ov_forget_subkeys(void);
-/* Forgets them if they have been recalled, or the vault file has changed. */
-extern void ov_subkeys_check(void);
+/* Forgets them if they have been recalled, or the vault file has changed; how often that has been. */
+extern uint64 ov_subkeys_check(void);
 
 /* ---- sealing what is handed in (seal.c) ---- */
 
