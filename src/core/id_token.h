@@ -17,4 +17,12 @@ extern OvCode ov_id_token_check(OvArena *arena, const char *jwt, const OvProvide
 								const char *client_id, const char *nonce, int64_t now,
 								const char **subject, OvError *err);
 
+/* The same for one that came with a refresh.  pinned: the subject of the grant;
+ * NULL, or with rules that name accounts otherwise: any.  *foreign: it is from,
+ * for or about somebody else, so that what came with it is not this grant's;
+ * otherwise only the ID token itself is of no use.  Never OV_OK and foreign. */
+extern OvCode ov_id_token_renewed(OvArena *arena, const char *jwt, const OvProvider *provider,
+								  const char *client_id, const char *pinned, int64_t now,
+								  bool *foreign, OvError *err);
+
 #endif							/* OV_ID_TOKEN_H */

@@ -166,6 +166,12 @@ ov_provider_shared_key(OvArena *arena, const OvProvider *p, char **key, OvError 
 	return rule != NULL ? ov_template_text(arena, &values, rule, key, err) : OV_OK;
 }
 
+bool
+ov_provider_names_subject(const OvProvider *p)
+{
+	return ov_json_get_string(p->rules, "subject") != NULL;
+}
+
 const char *
 ov_provider_subject(OvArena *arena, const OvProvider *p)
 {

@@ -76,6 +76,8 @@ extern bool ov_provider_keeps_redirect_uri(const OvProvider *p);
 extern int64_t ov_provider_min_age(const OvProvider *p);
 /* Grants of one connector with the same key have one refresh chain; NULL: each has its own. */
 extern OvCode ov_provider_shared_key(OvArena *arena, const OvProvider *p, char **key, OvError *err);
+/* Do the rules say what names an account?  Otherwise it is "sub" of its ID tokens. */
+extern bool ov_provider_names_subject(const OvProvider *p);
 /* The subject, where the rules make it of variables alone; NULL if they do not */
 extern const char *ov_provider_subject(OvArena *arena, const OvProvider *p);
 /* The i-th further token that a consent brings: its name and the variables that select its rules, as

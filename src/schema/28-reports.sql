@@ -472,7 +472,8 @@ CREATE FUNCTION oauth_vault.oauth_report_security_events(since timestamptz DEFAU
 		('OV042', 'alert', 'the trail could not be written, so there was no token'),
 		('OV050', 'notice', 'too many requests at once'),
 		('OV060', 'warning', 'an unclaimed copy of the database'),
-		('OV070', 'warning', 'somebody who has been offboarded')
+		('OV070', 'warning', 'somebody who has been offboarded'),
+		('foreign_id_token', 'alert', 'a refresh was answered with somebody else''s ID token')
 		) x (reason, severity, meaning)),
 	change AS (SELECT * FROM (VALUES
 		('connector_created', 'a connector was made'), ('connector_altered', 'a connector was changed'),
@@ -491,8 +492,8 @@ CREATE FUNCTION oauth_vault.oauth_report_security_events(since timestamptz DEFAU
 		('keys_rotated', 'alert', 'keys do not open'),
 		('actor_frozen', 'alert', 'an agent read more often than it may, and is frozen')
 		) x (event, severity, meaning))
-	SELECT a.at, coalesce(t.severity, s.severity, CASE WHEN a.outcome = 'ok' THEN 'change' ELSE 'notice' END),
-		coalesce(t.meaning, s.meaning, c.meaning, 'refused'), a.event, a.outcome, a.reason, a.tenant, a.user_id, a.actor,
+	SELECT a.at, coalesce(s.severity, t.severity, CASE WHEN a.outcome = 'ok' THEN 'change' ELSE 'notice' END),
+		coalesce(s.meaning, t.meaning, c.meaning, 'refused'), a.event, a.outcome, a.reason, a.tenant, a.user_id, a.actor,
 		a.connector, a.connection_id, a.database_role, a.session_user_name, a.client_address, a.application_name,
 		a.assertion_jti, a.audit_id
 	FROM oauth_vault.oauth_audit a

@@ -184,6 +184,7 @@ describe(OvRefresh *job, const OvWant *w, const OvRefreshRow *row, const OvConne
 	g->user_id = MemoryContextStrdup(context, row->user_id);
 	g->account = MemoryContextStrdup(context, row->account);
 	g->metadata = MemoryContextStrdup(context, row->metadata);
+	job->subject = row->subject ? MemoryContextStrdup(context, row->subject) : NULL;
 	g->key_id = job->job.key_id = row->key_id;
 	g->generation = row->generation;
 	g->epoch = row->epoch;

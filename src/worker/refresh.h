@@ -57,6 +57,7 @@ typedef struct OvRefresh
 	const char *access_token;
 	char	  **scopes;			/* granted so far */
 	int			nscopes;
+	const char *subject;		/* the provider's account, pinned by the consent; NULL: not known */
 	bool		on_previous;	/* sent with the client secret before this one */
 	int64		secret_generation;
 	bool		in_doubt;		/* this refresh token was sent before, and the answer is not known */
@@ -72,6 +73,8 @@ typedef struct OvRefresh
 	OvTokens	tokens;
 	bool		sealed;
 	bool		unanswered;		/* sent, and then silence */
+	bool		foreign;		/* its ID token is somebody else's: none of it is kept */
+	OvError		id_error;		/* why the ID token is not kept; no message: it is, or there was none */
 
 	/* what became of it, once stored */
 	enum
@@ -107,7 +110,8 @@ typedef struct OvRefreshRow
 			   *status,
 			   *reason,
 			   *metadata,
-			   *last_error;
+			   *last_error,
+			   *subject;		/* NULL: not known */
 	unsigned char connector_id[16];
 	unsigned char hosts_digest[32];
 	TimestampTz since,

@@ -14,6 +14,7 @@
 
 #include <time.h>
 
+#include "core/id_token.h"
 #include "core/json.h"
 #include "debug_point.h"
 #include "errors.h"
@@ -137,13 +138,41 @@ seal(OvRefresh *r)
 	return r->sealed;
 }
 
+/*
+ * OpenID Connect Core section 12.2: an ID token that comes with a refresh has the
+ * issuer, audience and subject of the first.  If not, the answer is somebody
+ * else's, and so are its tokens: they are dropped, and not revoked, as they may
+ * be in use where they belong.  One that is only unreadable or stale is dropped
+ * alone: the server need not send one at all.
+ */
+static void
+judge_id_token(OvRefresh *r, int64 now)
+{
+	OvTokens   *t = &r->tokens;
+
+	/* a chain of several people may answer with the name of any */
+	const char *pinned = r->is_shared ? NULL : r->subject;
+
+	r->foreign = false;
+	memset(&r->id_error, 0, sizeof(r->id_error));
+	if (t->outcome != OV_OUT_OK || t->id_token == NULL ||
+		ov_id_token_renewed(r->job.arena, t->id_token, r->rules->provider, r->rules->client.client_id, pinned, now,
+							&r->foreign, &r->id_error) == OV_OK)
+		return;
+	t->id_token = NULL;
+	if (r->foreign)
+		t->outcome = OV_OUT_DEAD;
+}
+
 void
 ov_refresh_read(OvJob *job, const OvHttpResponse *resp)
 {
 	OvRefresh  *r = (OvRefresh *) job;
+	int64		now = (int64) time(NULL);
 
 	r->unanswered = resp->sent && (resp->status == 0 || resp->transport_error != NULL);
-	ov_token_response(job->arena, r->rules->provider, resp, true, (int64_t) time(NULL), &r->tokens);
+	ov_token_response(job->arena, r->rules->provider, resp, true, now, &r->tokens);
+	judge_id_token(r, now);
 	if (r->tokens.outcome == OV_OUT_OK)
 		(void) seal(r);
 }
@@ -279,13 +308,14 @@ static void
 dead(OvRefresh *r, TimestampTz now)
 {
 	/* In doubt, what the provider refuses may be what it has rotated before, for an answer that was lost. */
-	const char *reason = r->in_doubt || r->unanswered ? "refresh_outcome_unknown" :
+	const char *reason = r->foreign ? "foreign_id_token" : r->in_doubt || r->unanswered ? "refresh_outcome_unknown" :
 		r->tokens.error != NULL && r->tokens.error[0] != '\0' ? r->tokens.error : "grant_dead";
 
 	r->reason = reason;
 	switch (ov_grant_end(r->g.connection_id, r->g.generation, r->g.epoch, reason,
 						 ov_detail("provider_error", r->tokens.error,
-								   "provider_error_description", r->tokens.error_description, NULL), now))
+								   "provider_error_description", r->tokens.error_description,
+								   "id_token", r->foreign ? r->id_error.message : NULL, NULL), now))
 	{
 		case OV_STORED_INSTALLED:
 			r->end = OV_END_DEAD;
@@ -464,13 +494,16 @@ trace(const OvRefresh *r)
 		t.reason = r->end == OV_END_LOCKED ? "row locked: kept until it is free" :
 			r->end == OV_END_GONE ? "decided otherwise meanwhile: queued for revocation" :
 			scope_widened(r) ? "the provider granted scopes that were not there before" : NULL;
+		if (r->id_error.message[0] != '\0')
+			t.detail = ov_detail("id_token_not_kept", r->id_error.message, NULL);
 	}
 	else
 	{
 		t.event = r->end == OV_END_DEAD ? "reauth_required" : "refresh_failed";
 		t.outcome = "failed";
 		t.reason = r->reason ? r->reason : reason_of(r);
-		t.detail = ov_detail("provider_error", r->tokens.error, "unanswered", r->unanswered ? "true" : NULL, NULL);
+		t.detail = ov_detail("provider_error", r->tokens.error, "unanswered", r->unanswered ? "true" : NULL,
+							 "id_token", r->foreign ? r->id_error.message : NULL, NULL);
 	}
 	ov_trace(&t);
 	for (int i = 0; r->tokens.outcome == OV_OUT_OK && i < r->nsiblings; i++)

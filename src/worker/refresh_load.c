@@ -10,7 +10,7 @@
 #define COLUMNS \
 	"SELECT tenant, user_id, account, status, status_reason, metadata::text, last_error, connector_id, hosts_digest," \
 	" status_since, expires_at, refresh_at, issued_at, forced_at, key_id, token_generation, decision_epoch, attempts," \
-	" scopes, access_token, refresh_token, connection_id FROM oauth_vault.connection c"
+	" scopes, access_token, refresh_token, connection_id, provider_subject FROM oauth_vault.connection c"
 
 static OvQuery one = {COLUMNS " WHERE connection_id = $1", "u"};
 static OvQuery many = {
@@ -49,6 +49,7 @@ read_row(uint64 n, OvRefreshRow *row)
 	row->scopes = ov_text_array(n, 19, &row->nscopes);
 	row->access = ov_bytea(n, 20, &row->access_len);
 	row->refresh = ov_bytea(n, 21, &row->refresh_len);
+	row->subject = ov_text(n, 23);
 }
 
 bool

@@ -10,6 +10,23 @@
 
 #include "core/jwt.h"
 
+/* With a refresh: what a consent takes is nobody else's to its own subject, and foreign to any other. */
+static void
+check_renewed(OvArena *arena, const char *jwt, const char *subject)
+{
+	bool		foreign;
+	OvError		err = {0};
+	OvCode		rc = ov_id_token_renewed(arena, jwt, fuzz_provider(0), "client", "nobody at all", NOW, &foreign, &err);
+
+	if (rc != OV_OK)
+		require_reason(rc, &err);
+	REQUIRE(!foreign || rc == OV_E_DENIED);
+	if (subject == NULL)
+		return;
+	REQUIRE(foreign == (strcmp(subject, "nobody at all") != 0));
+	REQUIRE(ov_id_token_renewed(arena, jwt, fuzz_provider(0), "client", subject, NOW, &foreign, &err) == OV_OK && !foreign);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -55,6 +72,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* Where less is known, more passes, never less. */
 	if (rc == OV_OK)
 		REQUIRE(ov_id_token_check(arena, jwt, NULL, "client", NULL, NOW, &subject, &err) == OV_OK);
+	check_renewed(arena, jwt, rc == OV_OK ? subject : NULL);
 	ov_arena_free(arena);
 	return 0;
 }

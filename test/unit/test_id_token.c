@@ -216,6 +216,56 @@ issuers(void)
 	is_int(check(token(RS256, GOOD), unknown, "n-1", &subject), OV_OK, "rules that know no issuer take any");
 }
 
+/* With a refresh: section 12.2 */
+static void
+renewed(void)
+{
+#define OF(iss, aud, sub) "{\"iss\":\"" iss "\",\"aud\":\"" aud "\",\"sub\":\"" sub "\"," EXP "," IAT "}"
+#define T1 "https://as.example/t1"
+	static const struct
+	{
+		const char *name,
+				   *header,
+				   *claims;
+		OvCode		code;
+		bool		foreign;
+	}			cases[] = {
+		{"the same person", RS256, OF(T1, "client", "ada"), OV_OK, false},
+		{"a nonce, which it need not have", RS256, GOOD, OV_OK, false},
+		{"another person", RS256, OF(T1, "client", "eve"), OV_E_DENIED, true},
+		{"a person who differs by case", RS256, OF(T1, "client", "Ada"), OV_E_DENIED, true},
+		{"a person who begins like ours", RS256, OF(T1, "client", "ada1"), OV_E_DENIED, true},
+		{"another issuer", RS256, OF("https://as.example/t2", "client", "ada"), OV_E_DENIED, true},
+		{"another client", RS256, OF(T1, "other", "ada"), OV_E_DENIED, true},
+		{"issued to another client", RS256, WITH("\"azp\":\"api\""), OV_E_DENIED, true},
+		{"another person, expired", RS256, "{" ISS "," AUD ",\"sub\":\"eve\",\"exp\":1," IAT "}", OV_E_DENIED, true},
+		{"another person, unsigned by name", "{\"alg\":\"none\"}", OF(T1, "client", "eve"), OV_E_DENIED, true},
+		{"the same person, unsigned by name", "{\"alg\":\"none\"}", GOOD, OV_E_DENIED, false},
+		{"the same person, expired", RS256, TIMES("\"exp\":1," IAT), OV_E_EXPIRED, false},
+		{"the same person, from the future", RS256, TIMES(EXP ",\"iat\":1700000061"), OV_E_DENIED, false},
+		{"no person", RS256, "{" ISS "," AUD "," EXP "," IAT "}", OV_E_SYNTAX, false},
+		{"two people", RS256, WITH("\"sub\":\"eve\""), OV_E_SYNTAX, false},
+		{"no claims", RS256, "[]", OV_E_SYNTAX, false},
+	};
+	const OvProvider *named = load("{" MINIMAL ",'issuer':'https://as.example/t1','subject':'{/id}'}", NULL, NULL);
+	const char *eve = token(RS256, OF(T1, "client", "eve"));
+	bool		foreign;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		OvError		why = {0};
+
+		foreign = !cases[i].foreign;
+		is_int(ov_id_token_renewed(arena, token(cases[i].header, cases[i].claims), exact, "client", "ada", NOW, &foreign, &why),
+			   cases[i].code, "with a refresh, %s: %s", cases[i].code == OV_OK ? "kept" : "not kept", cases[i].name);
+		ok(foreign == cases[i].foreign, "and %s", cases[i].foreign ? "somebody else's" : "nobody else's");
+	}
+	is_int(ov_id_token_renewed(arena, eve, exact, "client", NULL, NOW, &foreign, NULL), OV_OK, "whoever, if nobody is pinned");
+	is_int(ov_id_token_renewed(arena, eve, named, "client", "4711", NOW, &foreign, NULL), OV_OK,
+		   "an account that the rules name is not compared with \"sub\"");
+	is_int(ov_id_token_renewed(arena, eve, NULL, "client", "ada", NOW, &foreign, NULL), OV_E_DENIED, "without rules it is");
+}
+
 int
 main(void)
 {
@@ -225,6 +275,7 @@ main(void)
 	issuers();
 	headers();
 	forms();
+	renewed();
 	ov_arena_free(arena);
 	return done_testing();
 }
