@@ -296,6 +296,27 @@ trap('google', 'the person\'s revocation ends the grant, and a token that is dea
 });
 
 //
+// What a revocation says, where saying it wrong ends more than was meant, or nothing
+//
+async function revocation(person) {
+  await person.consent();
+  const { token } = await person.token();
+  await person.ask('SELECT oauth_vault.oauth_revoke($1, assertion => $2)', [person.p.id]);
+  await until('the end', async () => (await person.connection()).status === 'revoked');
+  return { token, sent: JSON.parse((await person.journal('revoke')).at(-1).body), end: await person.connection() };
+}
+trap('square', 'without revoke_only_access_token all of the merchant\'s tokens would end', async (person, claim) => {
+  const { token, sent, end } = await revocation(person);
+  const wanted = { access_token: token, client_id: person.p.connect.clientId, revoke_only_access_token: 'true' };
+  claim(JSON.stringify(Object.entries(sent).sort()) === JSON.stringify(Object.entries(wanted)) && end.provider_state === 'confirmed', [Object.keys(sent), end.provider_state]);
+});
+trap('miro', 'the body of a revocation is JSON with names of its own', async (person, claim) => {
+  const { token, sent, end } = await revocation(person);
+  const wanted = { accessToken: token, clientId: person.p.connect.clientId, clientSecret: person.p.connect.secret };
+  claim(JSON.stringify(Object.entries(sent).sort()) === JSON.stringify(Object.entries(wanted)) && end.provider_state === 'confirmed', [Object.keys(sent), end.provider_state]);
+});
+
+//
 // A revocation that the provider refuses to this client
 //
 for (const { id, wrongSecret } of described.values()) {
