@@ -120,34 +120,31 @@ ov_frozen_actors(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-Datum
-ov_unfreeze_actor(PG_FUNCTION_ARGS)
+static Datum
+unfreeze(OvCall *call, FunctionCallInfo fcinfo, OvEvent *event)
 {
-	OvCall		call;
 	OvConnector *c;
-	OvEvent		event = {.event = "actor_unfrozen", .outcome = "ok"};
-	char	   *name,
-			   *actor,
-			   *tenant;
-	bool		was;
+	char	   *name = ov_arg_text(fcinfo, 0, "connector", true);
+	char	   *actor = ov_arg_name(fcinfo, 1, "actor", true, MAX_ACTOR);
+	char	   *tenant = ov_arg_name(fcinfo, 2, "tenant", false, MAX_ID);
 
-	ov_call_begin(&call, OV_AS_ADMIN, fcinfo, -1);
-	name = ov_arg_text(fcinfo, 0, "connector", true);
-	actor = ov_arg_name(fcinfo, 1, "actor", true, MAX_ACTOR);
-	tenant = ov_arg_name(fcinfo, 2, "tenant", false, MAX_ID);
 	if (tenant == NULL)
 		ov_raise(ERRCODE_NULL_VALUE_NOT_ALLOWED, "parameter \"tenant\" must not be null", NULL,
 				 "The tenant of a vault without tenants is ''.");
+	event->connector = name;
+	event->tenant = tenant;
+	event->reason = actor;
 	c = ov_connector_by_name(name);
 	if (c == NULL)
 		ov_raise(ERRCODE_UNDEFINED_OBJECT, psprintf("connector \"%s\" does not exist", name), NULL,
 				 "SELECT name FROM oauth_vault.oauth_connectors lists them.");
-	event.connector = c->name;
-	event.tenant = tenant;
-	event.reason = actor;
 	/* first the trail: if it cannot be written, nothing is lifted */
-	ov_audit(&call, &event);
-	was = ov_actor_thaw(c->id, tenant, actor);
-	ov_call_end(&call);
-	PG_RETURN_BOOL(was);
+	ov_audit(call, event);
+	return BoolGetDatum(ov_actor_thaw(c->id, tenant, actor));
+}
+
+Datum
+ov_unfreeze_actor(PG_FUNCTION_ARGS)
+{
+	return ov_admin_call(fcinfo, "actor_unfrozen", unfreeze);
 }

@@ -548,8 +548,8 @@ consider(Round *r, OvWant *w)
 			answer(w, NULL, row.generation);
 			return;
 		}
-		/* what waited in the inbox was the refresh that was due */
-		if (w->due && !ready && row.attempts == 0 && row.refresh_at > r->now + DOUBT_US)
+		/* not any more: what waited in the inbox was that refresh, say */
+		if (w->due && row.refresh_at > r->now)
 			return;
 	}
 	/* The provider has just failed us: not before it is time again. */
